@@ -49,6 +49,10 @@ let package = Package(
 
     module("JSONDocuments", []),
     module("Tensors", ["CKernels"]),
+    module("LinearAlgebra", ["Tensors", "COpenBLAS", "CLAPACKE"]),
+    module("Encodings", ["Tensors"]),
+    module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", crypto]),
+    module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
 
     .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",

@@ -1,9 +1,101 @@
 // Kernels: pure loops over caller-owned memory. No allocation, no I/O, no state, no failure.
-// Sizes are element counts; pointers may have any alignment; outputs do not overlap inputs.
+// Sizes are element counts; pointers may have any alignment; outputs do not overlap inputs unless
+// it is said. Kernels that add floats in another order than written are marked (reorders): their
+// results differ between machines in the last bits, never between runs or thread counts.
 
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 
+// conversions.c
+
 /// out[i] = the bfloat16 in[i], widened.
 void kernel_bf16_to_f32(const uint16_t *_Nonnull in, float *_Nonnull out, size_t n);
+/// out[i] = the IEEE half in[i], widened.
+void kernel_f16_to_f32(const uint16_t *_Nonnull in, float *_Nonnull out, size_t n);
+/// out[i] = in[i] as a half, to nearest even; too large becomes infinity.
+void kernel_f32_to_f16(const float *_Nonnull in, uint16_t *_Nonnull out, size_t n);
+/// out[i] = in[i] as a bfloat16, to nearest even; NaN stays NaN.
+void kernel_f32_to_bf16(const float *_Nonnull in, uint16_t *_Nonnull out, size_t n);
+/// out[i] = (float)in[i].
+void kernel_f64_to_f32(const double *_Nonnull in, float *_Nonnull out, size_t n);
+/// The number of values that are infinite or NaN.
+size_t kernel_count_not_finite(const float *_Nonnull in, size_t n);
+
+// products.c
+
+/// Columns of one packed panel.
+size_t kernel_panel_width(void);
+/// panel[p * width + j] = b[j * stride + p] for j < n, p < depth; columns n..<width become 0.
+void kernel_pack_rows(const float *_Nonnull b, size_t stride, size_t n, size_t depth,
+                      float *_Nonnull panel);
+/// panel[p * width + j] = b[p * stride + j] for j < n, p < depth; columns n..<width become 0.
+void kernel_pack_columns(const float *_Nonnull b, size_t stride, size_t n, size_t depth,
+                         float *_Nonnull panel);
+/// c[i, j] = sum over p of a[i, p] * panel[p, j], for i < m, j < n <= width. Each sum runs over p
+/// in order, whatever m and n are.
+void kernel_multiply_panel(const float *_Nonnull a, size_t a_stride, size_t m,
+                           const float *_Nonnull panel, size_t depth, float *_Nonnull c,
+                           size_t c_stride, size_t n);
+/// Sum of a[i] * b[i] (reorders).
+float kernel_dot(const float *_Nonnull a, const float *_Nonnull b, size_t n);
+/// out[i] += scale * in[i].
+void kernel_axpy(float scale, const float *_Nonnull in, float *_Nonnull out, size_t n);
+
+// activations.c
+
+/// Sum of in[i]² (reorders).
+float kernel_sum_of_squares(const float *_Nonnull in, size_t n);
+/// out[i] = in[i] * scale * weight[i]; out may be in.
+void kernel_scale_by(const float *_Nonnull in, float scale, const float *_Nonnull weight,
+                     float *_Nonnull out, size_t n);
+/// out[i] = (in[i] - mean) / sqrt(variance + epsilon) * weight[i] + bias[i] (reorders); out may be in.
+void kernel_layer_norm(const float *_Nonnull in, float epsilon, const float *_Nonnull weight,
+                       const float *_Nonnull bias, float *_Nonnull out, size_t n);
+/// gate[i] = silu(gate[i]) * up[i].
+void kernel_silu_multiply(float *_Nonnull gate, const float *_Nonnull up, size_t n);
+/// x[i] = x[i] / (1 + exp(-x[i])).
+void kernel_silu(float *_Nonnull x, size_t n);
+/// x[i] = x[i] * (1 + erf(x[i] / sqrt 2)) / 2.
+void kernel_gelu(float *_Nonnull x, size_t n);
+/// The tanh approximation of GELU.
+void kernel_gelu_tanh(float *_Nonnull x, size_t n);
+/// x[i] = exp(scale * x[i] - max) / sum (reorders).
+void kernel_softmax(float *_Nonnull x, float scale, size_t n);
+/// Rotates pairs (x[i], x[i + half]) by the angles whose cosines and sines are given, `half` each.
+void kernel_rotate(float *_Nonnull x, const float *_Nonnull cosines, const float *_Nonnull sines,
+                   size_t half);
+
+// divergence.c
+
+/// What two rows of logits over one vocabulary say; log-softmax and sums in double.
+typedef struct {
+  double reference_log_sum; ///< log of the sum of exp(reference[i])
+  double model_log_sum;     ///< log of the sum of exp(model[i])
+  double divergence;        ///< KL(softmax(reference) || softmax(model)) in nats
+  size_t reference_argmax;  ///< first largest
+  size_t model_argmax;      ///< first largest
+} kernel_divergence_result;
+
+/// Both log-sums, the KL divergence and the argmaxes of two rows (reorders).
+kernel_divergence_result kernel_divergence(const float *_Nonnull reference,
+                                           const float *_Nonnull model, size_t n);
+/// log of the sum of exp(x[i]), in double (reorders).
+double kernel_log_sum_exp(const float *_Nonnull x, size_t n);
+
+// group_integers.c
+
+/// Unpacks n codes of `bits` (1 to 8) bits, least significant bit first, from byte 0 of `in`.
+/// Reads ceil(n * bits / 8) bytes and no more.
+void kernel_unpack_codes(const uint8_t *_Nonnull in, size_t bits, uint8_t *_Nonnull out, size_t n);
+/// out[i] = scale * (codes[i] - zero).
+void kernel_decode_group(const uint8_t *_Nonnull codes, float scale, float zero,
+                         float *_Nonnull out, size_t n);
+/// Weighted squared error of rounding x to scale * (clamp(round(x / scale + zero), 0, top) - zero),
+/// sums in 8 fixed lanes, so that it is the same on every machine without contraction.
+float kernel_grid_error(const float *_Nonnull x, const float *_Nonnull weights, float scale,
+                        float inverse, float zero, float top, size_t n);
+/// One column of GPTQ: codes, errors (x - q) / divisor for n rows with their own grids.
+void kernel_round_column(const float *_Nonnull x, const float *_Nonnull scales,
+                         const float *_Nonnull inverses, const float *_Nonnull zeros, float top,
+                         float *_Nonnull quantized, uint8_t *_Nonnull codes, size_t n);

@@ -1,0 +1,107 @@
+// Float products. A panel is a slice of the right matrix, depth-major and kernel_panel_width()
+// columns wide, so that the inner loop reads it in order; a tile of the result stays in registers.
+
+#include "CKernels.h"
+#include "per_cpu.h"
+
+#pragma clang fp contract(fast)
+
+enum { WIDTH = 32 };
+
+size_t kernel_panel_width(void) { return WIDTH; }
+
+PER_CPU void kernel_pack_rows(const float *b, size_t stride, size_t n, size_t depth, float *panel) {
+  size_t p = 0;
+  // Blocks of 16 depths: each row contributes one cache line at a time.
+  for (; p < depth; p += 16) {
+    size_t end = p + 16 < depth ? p + 16 : depth;
+    for (size_t j = 0; j < n; ++j)
+      for (size_t q = p; q < end; ++q) panel[q * WIDTH + j] = b[j * stride + q];
+    for (size_t q = p; q < end; ++q)
+      for (size_t j = n; j < WIDTH; ++j) panel[q * WIDTH + j] = 0;
+  }
+}
+
+PER_CPU void kernel_pack_columns(const float *b, size_t stride, size_t n, size_t depth,
+                                 float *panel) {
+  for (size_t p = 0; p < depth; ++p) {
+    for (size_t j = 0; j < n; ++j) panel[p * WIDTH + j] = b[p * stride + j];
+    for (size_t j = n; j < WIDTH; ++j) panel[p * WIDTH + j] = 0;
+  }
+}
+
+// One tile of ROWS x WIDTH. VECTOR is the register's vector type of LANES floats.
+#define TILE(NAME, TARGET, VECTOR, LANES, ROWS)                                                  \
+  TARGET static void NAME(const float *a, size_t a_stride, const float *panel, size_t depth,     \
+                          float *c, size_t c_stride, size_t n) {                                 \
+    enum { PARTS = WIDTH / LANES };                                                              \
+    VECTOR sum[ROWS][PARTS];                                                                     \
+    for (int i = 0; i < ROWS; ++i)                                                               \
+      for (int v = 0; v < PARTS; ++v) sum[i][v] = (VECTOR){0};                                   \
+    for (size_t p = 0; p < depth; ++p) {                                                         \
+      const VECTOR *row = (const VECTOR *)(panel + p * WIDTH);                                   \
+      _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i) {                        \
+        float x = a[(size_t)i * a_stride + p];                                                   \
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < PARTS; ++v)                       \
+            sum[i][v] += x * row[v];                                                             \
+      }                                                                                          \
+    }                                                                                            \
+    if (n == WIDTH) {                                                                            \
+      for (int i = 0; i < ROWS; ++i)                                                             \
+        for (int v = 0; v < PARTS; ++v)                                                          \
+          *(VECTOR *)(c + (size_t)i * c_stride + v * LANES) = sum[i][v];                         \
+    } else {                                                                                     \
+      for (int i = 0; i < ROWS; ++i)                                                             \
+        for (size_t j = 0; j < n; ++j)                                                           \
+          c[(size_t)i * c_stride + j] = sum[i][j / LANES][j % LANES];                            \
+    }                                                                                            \
+  }
+
+typedef float f16x __attribute__((vector_size(64), aligned(4)));
+typedef float f8x __attribute__((vector_size(32), aligned(4)));
+typedef float f4x __attribute__((vector_size(16), aligned(4)));
+
+#if defined(__x86_64__) && defined(__gnu_linux__)
+#define V4 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
+#define V3 __attribute__((target("avx2,fma")))
+TILE(tile12_v4, V4, f16x, 16, 12)
+TILE(tile4_v4, V4, f16x, 16, 4)
+TILE(tile1_v4, V4, f16x, 16, 1)
+TILE(tile3_v3, V3, f8x, 8, 3)
+TILE(tile1_v3, V3, f8x, 8, 1)
+#endif
+TILE(tile1_plain, , f4x, 4, 1)
+
+#define SWEEP(ROWS, TILE_NAME)                                                                   \
+  for (; i + ROWS <= m; i += ROWS)                                                               \
+    TILE_NAME(a + i * a_stride, a_stride, panel, depth, c + i * c_stride, c_stride, n);
+
+void kernel_multiply_panel(const float *a, size_t a_stride, size_t m, const float *panel,
+                           size_t depth, float *c, size_t c_stride, size_t n) {
+  size_t i = 0;
+#if defined(__x86_64__) && defined(__gnu_linux__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) {
+    SWEEP(12, tile12_v4)
+    SWEEP(4, tile4_v4)
+    SWEEP(1, tile1_v4)
+    return;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    SWEEP(3, tile3_v3)
+    SWEEP(1, tile1_v3)
+    return;
+  }
+#endif
+  SWEEP(1, tile1_plain)
+}
+
+PER_CPU float kernel_dot(const float *a, const float *b, size_t n) {
+#pragma clang fp reassociate(on) contract(fast)
+  float sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+PER_CPU void kernel_axpy(float scale, const float *in, float *out, size_t n) {
+  for (size_t i = 0; i < n; ++i) out[i] += scale * in[i];
+}

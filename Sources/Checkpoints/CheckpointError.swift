@@ -1,0 +1,113 @@
+public import JSONDocuments
+public import Tensors
+
+/// Why a checkpoint could not be read or written: which file, which tensor, what is wrong with it.
+public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// The file, as the caller named it.
+  public let path: String
+  /// The tensor or the configuration key at fault, or nil when the file itself is.
+  public let tensor: String?
+  /// What is wrong.
+  public let problem: Problem
+
+  /// What can be wrong with a checkpoint. The cases carry the numbers, never a sentence.
+  public enum Problem: Error, Sendable, Equatable {
+    /// The file ends before `needed` bytes.
+    case truncated(needed: UInt64, available: Int)
+    /// The header claims to be larger than any real one.
+    case headerTooLarge(bytes: UInt64, limit: Int)
+    /// The header is not the JSON that is expected.
+    case badHeader(JSONError)
+    /// The header or configuration lacks this, or has another kind of value for it.
+    case missing(key: String, expected: String)
+    /// An element type that this version does not know.
+    case unknownType(String)
+    /// A shape with a negative dimension or more elements than memory has addresses.
+    case badShape([Int])
+    /// Offsets that do not lie in the data, or in the wrong order.
+    case badOffsets(begin: Int, end: Int, available: Int)
+    /// The shape and the byte range disagree.
+    case sizeMismatch(shape: [Int], bytes: Int, expected: Int)
+    /// The data of this tensor and of `other` share bytes.
+    case overlap(with: String)
+    /// Bytes of the file belong to no tensor.
+    case unusedBytes(from: Int, to: Int)
+    /// The index names a file that is not there.
+    case missingShard(String)
+    /// The index and the shard disagree about where the tensor is.
+    case notInShard(String)
+    /// Two files hold this tensor.
+    case duplicateTensor(other: String)
+    /// A tensor that the architecture needs is absent.
+    case tensorNotFound
+    /// A tensor has another shape than the configuration says.
+    case shapeMismatch(found: [Int], expected: [Int])
+    /// A tensor has a type that cannot be used here.
+    case typeMismatch(found: DType, expected: String)
+    /// Weights that are infinite or NaN.
+    case notFinite(count: Int, total: Int)
+    /// A configuration value outside what this version can run.
+    case badValue(found: String, expected: String)
+    /// A valid file that uses something this version cannot read.
+    case unsupported(String)
+    /// The folder lacks a file.
+    case missingFile(String)
+    /// The output stands there already.
+    case outputExists
+    /// Another process writes the same output.
+    case outputBusy
+    /// Bytes that do not have the hash that the manifest says.
+    case hashMismatch(found: String, expected: String)
+  }
+
+  /// An error.
+  public init(path: String, tensor: String? = nil, _ problem: Problem) {
+    self.path = path
+    self.tensor = tensor
+    self.problem = problem
+  }
+
+  /// One line without a full stop: `path: tensor 'name': what is wrong`.
+  public var description: String {
+    path + ": " + (tensor.map { "'\($0)': " } ?? "") + problem.description
+  }
+}
+
+extension CheckpointError.Problem: CustomStringConvertible {
+  /// The sentence.
+  public var description: String {
+    switch self {
+    case .truncated(let needed, let available):
+      "truncated: \(needed) bytes are needed, the file has \(available); fetch it again"
+    case .headerTooLarge(let bytes, let limit):
+      "the header claims \(bytes) bytes, more than the limit of \(limit); not a safetensors file?"
+    case .badHeader(let error): "the header is damaged: \(error)"
+    case .missing(let key, let expected): "'\(key)' is missing or not \(expected)"
+    case .unknownType(let name): "the element type '\(name)' is unknown"
+    case .badShape(let shape): "the shape \(shape) is impossible"
+    case .badOffsets(let begin, let end, let available):
+      "the data offsets \(begin)…\(end) do not lie in the \(available) bytes of data"
+    case .sizeMismatch(let shape, let bytes, let expected):
+      "the shape \(shape) needs \(expected) bytes, the offsets give \(bytes)"
+    case .overlap(let other): "its data overlaps with that of '\(other)'"
+    case .unusedBytes(let from, let to): "the data bytes \(from)…\(to) belong to no tensor"
+    case .missingShard(let file): "the index names '\(file)', which is not in the folder"
+    case .notInShard(let file): "the index says it is in '\(file)', which does not hold it"
+    case .duplicateTensor(let other): "stands in '\(other)' as well"
+    case .tensorNotFound: "the checkpoint has no such tensor"
+    case .shapeMismatch(let found, let expected):
+      "has shape \(found), the configuration says \(expected)"
+    case .typeMismatch(let found, let expected):
+      "is stored as \(found.rawValue), expected \(expected)"
+    case .notFinite(let count, let total):
+      "\(count) of \(total) values are infinite or NaN; repair the checkpoint before compressing it"
+    case .badValue(let found, let expected): "found \(found), expected \(expected)"
+    case .unsupported(let what): "\(what) is not supported"
+    case .missingFile(let name): "the folder has no '\(name)'"
+    case .outputExists: "exists already; remove it or choose another output (or give --force)"
+    case .outputBusy: "another process is writing it"
+    case .hashMismatch(let found, let expected):
+      "the bytes have SHA-256 \(found.prefix(16))…, the manifest says \(expected.prefix(16))…"
+    }
+  }
+}

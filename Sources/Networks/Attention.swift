@@ -1,0 +1,167 @@
+// Scaled dot-product attention over sequences without padding, with grouped queries.
+//
+// Source   Vaswani et al., arXiv:1706.03762; grouped queries: Ainslie et al., arXiv:2305.13245;
+//          sliding window: Jiang et al., "Mistral 7B", arXiv:2310.06825
+// Given    queries [tokens, heads * size], keys and values [tokens, keyHeads * size]
+// Result   [tokens, heads * size]
+// Cost     Only keys that a block of queries can see are multiplied
+
+import Tensors
+
+/// The shape and the mask of an attention layer.
+struct Attention {
+  /// Which keys a query sees.
+  enum Mask: Equatable {
+    /// All of its sequence.
+    case full
+    /// Those at its own position and before; with a window, only the last so many.
+    case causal(window: Int?)
+  }
+
+  let heads: Int
+  let keyHeads: Int
+  let headSize: Int
+  let mask: Mask
+  let scale: Float
+
+  /// Queries that are multiplied with one range of keys.
+  private static let queryBlock = 60
+
+  /// Attention of every token. With a cache, the batch is one sequence that continues it.
+  func apply(
+    queries: Matrix, keys: Matrix, values: Matrix, batch: TokenBatch, cache: KeyValueCache?
+  ) -> Matrix {
+    let past = cache?.count ?? 0
+    precondition(cache == nil || batch.sequences.count == 1)
+    let all = cache?.extend(keys, values) ?? (keys: keys.values, values: values.values)
+    let width = heads * headSize, keyWidth = keyHeads * headSize
+    // Head by head within each sequence, so that every piece of work writes one range.
+    var byHead = [Float](repeating: 0, count: queries.rows * width)
+    let pieces = batch.sequences.count * heads
+    ParallelLoop.parts(of: &byHead, count: pieces, range: { piece in
+      let sequence = batch.sequences[piece / heads]
+      let start = sequence.lowerBound * width + piece % heads * sequence.count * headSize
+      return start..<start + sequence.count * headSize
+    }) { piece, output in
+      let sequence = batch.sequences[piece / heads]
+      let head = piece % heads
+      let keyHead = head / (heads / keyHeads)
+      let first = cache == nil ? sequence.lowerBound : 0
+      let keyCount = past + sequence.count
+      oneHead(
+        queries: queries.values.span.extracting(
+          sequence.lowerBound * width + head * headSize..<sequence.upperBound * width),
+        queryCount: sequence.count, past: past,
+        keys: all.keys.span.extracting(
+          first * keyWidth + keyHead * headSize..<(first + keyCount) * keyWidth),
+        values: all.values.span.extracting(
+          first * keyWidth + keyHead * headSize..<(first + keyCount) * keyWidth),
+        keyCount: keyCount, into: &output)
+    }
+    return gathered(byHead, rows: queries.rows, batch: batch)
+  }
+
+  /// `[sequence][head][token, size]` to `[token, head * size]`.
+  private func gathered(_ byHead: [Float], rows: Int, batch: TokenBatch) -> Matrix {
+    let width = heads * headSize
+    var result = Matrix(rows: rows, columns: width)
+    ParallelLoop.parts(of: &result.values, count: batch.sequences.count, range: {
+      batch.sequences[$0].lowerBound * width..<batch.sequences[$0].upperBound * width
+    }) { index, part in
+      let count = batch.sequences[index].count
+      let source = byHead.span.extracting(
+        batch.sequences[index].lowerBound * width..<batch.sequences[index].upperBound * width)
+      for token in 0..<count {
+        for head in 0..<heads {
+          let from = source.extracting(
+            (head * count + token) * headSize..<(head * count + token + 1) * headSize)
+          var to = part._mutatingExtracting(
+            token * width + head * headSize..<token * width + (head + 1) * headSize)
+          for i in from.indices { to[i] = from[i] }
+        }
+      }
+    }
+    return result
+  }
+
+  /// The keys that a query at `position` sees.
+  private func visible(_ position: Int, of keyCount: Int) -> Range<Int> {
+    switch mask {
+    case .full: 0..<keyCount
+    case .causal(let window): max(0, position + 1 - (window ?? position + 1))..<position + 1
+    }
+  }
+
+  private func oneHead(
+    queries: Span<Float>, queryCount: Int, past: Int, keys: Span<Float>, values: Span<Float>,
+    keyCount: Int, into output: inout MutableSpan<Float>
+  ) {
+    let width = heads * headSize, keyWidth = keyHeads * headSize
+    if queryCount == 1 {
+      oneQuery(
+        queries, visible(past, of: keyCount), keys: keys, values: values, into: &output)
+      return
+    }
+    let panelWidth = PanelProduct.width
+    var panel = [Float](repeating: 0, count: max(headSize, keyCount) * panelWidth)
+    var scores = [Float](repeating: 0, count: min(Self.queryBlock, queryCount) * keyCount)
+    for start in stride(from: 0, to: queryCount, by: Self.queryBlock) {
+      let count = min(Self.queryBlock, queryCount - start)
+      let firstKey = visible(past + start, of: keyCount).lowerBound
+      let seen = firstKey..<visible(past + start + count - 1, of: keyCount).upperBound
+      let block = queries.extracting(start * width..<queries.count)
+      for key in stride(from: 0, to: seen.count, by: panelWidth) {
+        let columns = min(panelWidth, seen.count - key)
+        var packed = panel.mutableSpan
+        PanelProduct.pack(
+          rows: keys.extracting((seen.lowerBound + key) * keyWidth..<keys.count), stride: keyWidth,
+          count: columns, depth: headSize, into: &packed)
+        var target = scores.mutableSpan
+        PanelProduct.multiply(
+          block, leftStride: width, rows: count, panel: panel.span, depth: headSize,
+          into: &target, resultOffset: key, resultStride: seen.count, columns: columns)
+      }
+      var table = scores.mutableSpan
+      for query in 0..<count {
+        var row = table._mutatingExtracting(query * seen.count..<(query + 1) * seen.count)
+        let own = visible(past + start + query, of: keyCount)
+        let before = own.lowerBound - seen.lowerBound, end = own.upperBound - seen.lowerBound
+        var live = row._mutatingExtracting(before..<end)
+        RowKernels.softmax(&live, scale: scale)
+        for i in 0..<before { row[i] = 0 }
+        for i in end..<seen.count { row[i] = 0 }
+      }
+      for column in stride(from: 0, to: headSize, by: panelWidth) {
+        let columns = min(panelWidth, headSize - column)
+        var packed = panel.mutableSpan
+        PanelProduct.pack(
+          columns: values.extracting(seen.lowerBound * keyWidth + column..<values.count),
+          stride: keyWidth, count: columns, depth: seen.count, into: &packed)
+        PanelProduct.multiply(
+          scores.span, leftStride: seen.count, rows: count, panel: panel.span, depth: seen.count,
+          into: &output, resultOffset: start * headSize + column, resultStride: headSize,
+          columns: columns)
+      }
+    }
+  }
+
+  /// The decoding step: dot products with the keys, a weighted sum of the values.
+  private func oneQuery(
+    _ query: Span<Float>, _ seen: Range<Int>, keys: Span<Float>, values: Span<Float>,
+    into output: inout MutableSpan<Float>
+  ) {
+    let keyWidth = keyHeads * headSize
+    let query = query.extracting(0..<headSize)
+    var weights = [Float](repeating: 0, count: seen.count)
+    for (index, key) in seen.enumerated() {
+      weights[index] = dot(query, keys.extracting(key * keyWidth..<key * keyWidth + headSize))
+    }
+    var span = weights.mutableSpan
+    RowKernels.softmax(&span, scale: scale)
+    for (index, key) in seen.enumerated() {
+      RowKernels.add(
+        weights[index], times: values.extracting(key * keyWidth..<key * keyWidth + headSize),
+        to: &output)
+    }
+  }
+}

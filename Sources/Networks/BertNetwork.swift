@@ -1,0 +1,187 @@
+// The encoder family: BERT and MiniLM, learned positions, LayerNorm after each addition.
+//
+// Source   Devlin et al., "BERT", arXiv:1810.04805; Wang et al., "MiniLM", arXiv:2002.10957;
+//          pooling: Reimers and Gurevych, "Sentence-BERT", arXiv:1908.10084
+// Checked  FamilyFixtureTests: hidden states and embeddings equal those of transformers and
+//          sentence-transformers
+
+public import Checkpoints
+import Encodings
+import JSONDocuments
+public import Tensors
+
+/// A BERT encoder over a checkpoint's weights.
+public final class BertNetwork: TextEncoder, ModelFamily {
+  public static let modelTypes = ["bert"]
+
+  public let family = "bert"
+  public let contextLimit: Int
+  public let vocabularySize: Int
+  public let maximumTokens: Int
+  public let embedding: Linear
+  public let sublayers: [any Sublayer]
+  public let tensorNames: Set<String>
+  private let positions: any LinearOperator
+  private let firstType: [Float]
+  private let embeddingNorm: LayerNorm
+  private let pooling: SentencePooling
+
+  public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
+    try BertNetwork(checkpoint)
+  }
+
+  private init(_ checkpoint: any Checkpoint) throws(CheckpointError) {
+    let reader = ConfigurationReader(checkpoint)
+    vocabularySize = try reader.size("vocab_size")
+    let width = try reader.size("hidden_size"), inner = try reader.size("intermediate_size")
+    let layers = try reader.size("num_hidden_layers"), heads = try reader.size("num_attention_heads")
+    let types = try reader.size("type_vocab_size", default: 2)
+    contextLimit = try reader.size("max_position_embeddings")
+    guard width % heads == 0 else {
+      throw reader.wrong("hidden_size", .integer(width), expected: "a multiple of \(heads) heads")
+    }
+    let kind = try reader.text("position_embedding_type", default: "absolute")
+    guard kind == "absolute" else {
+      throw reader.wrong("position_embedding_type", .string(kind), expected: "absolute")
+    }
+    let name = try reader.text("hidden_act", default: "gelu")
+    guard let activation = Activation(rawValue: name) else {
+      throw reader.wrong("hidden_act", .string(name), expected: Activation.names)
+    }
+    let epsilon = Float(try reader.number("layer_norm_eps", default: 1e-12))
+    pooling = try SentencePooling(checkpoint)
+    maximumTokens = min(pooling.maximumTokens ?? contextLimit, contextLimit)
+    guard maximumTokens >= 2 else {
+      throw reader.wrong("max_seq_length", .integer(maximumTokens), expected: "at least 2")
+    }
+
+    // A checkpoint of a model with a task head puts the encoder under "bert.".
+    let root = checkpoint.holds("bert.embeddings.word_embeddings.weight") ? "bert." : ""
+    var names: Set<String> = [
+      root + "embeddings.position_ids", root + "embeddings.token_type_ids",
+      root + "pooler.dense.weight", root + "pooler.dense.bias",
+    ]
+    func linear(
+      _ name: String, _ outputs: Int, _ inputs: Int, bias: Bool = true
+    ) throws(CheckpointError) -> Linear {
+      names.insert(root + name + ".weight")
+      if bias { names.insert(root + name + ".bias") }
+      return Linear(
+        name: root + name,
+        matrix: try checkpoint.weight(root + name + ".weight", outputs: outputs, inputs: inputs),
+        bias: bias ? try checkpoint.vector(root + name + ".bias", count: outputs) : nil)
+    }
+    func norm(_ name: String) throws(CheckpointError) -> LayerNorm {
+      names.formUnion([root + name + ".weight", root + name + ".bias"])
+      return LayerNorm(
+        weight: try checkpoint.vector(root + name + ".weight", count: width),
+        bias: try checkpoint.vector(root + name + ".bias", count: width), epsilon: epsilon)
+    }
+    embedding = try linear("embeddings.word_embeddings", vocabularySize, width, bias: false)
+    positions = try linear("embeddings.position_embeddings", contextLimit, width, bias: false).matrix
+    firstType = try linear("embeddings.token_type_embeddings", types, width, bias: false).matrix
+      .gather([0]).values
+    embeddingNorm = try norm("embeddings.LayerNorm")
+    var sublayers: [any Sublayer] = []
+    for layer in 0..<layers {
+      let prefix = "encoder.layer.\(layer)."
+      sublayers.append(
+        BertAttention(
+          query: try linear(prefix + "attention.self.query", width, width),
+          key: try linear(prefix + "attention.self.key", width, width),
+          value: try linear(prefix + "attention.self.value", width, width),
+          output: try linear(prefix + "attention.output.dense", width, width),
+          norm: try norm(prefix + "attention.output.LayerNorm"),
+          attention: Attention(
+            heads: heads, keyHeads: heads, headSize: width / heads, mask: .full,
+            scale: 1 / Float(width / heads).squareRoot())))
+      sublayers.append(
+        BertMLP(
+          inner: try linear(prefix + "intermediate.dense", inner, width),
+          outer: try linear(prefix + "output.dense", width, inner),
+          norm: try norm(prefix + "output.LayerNorm"), activation: activation))
+    }
+    self.sublayers = sublayers
+    tensorNames = names
+  }
+
+  public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
+    var hidden = embedding.matrix.gather(batch.tokens)
+    hidden.add(positions.gather(positionIds(batch, from: position)))
+    for row in 0..<hidden.rows {
+      let start = row * hidden.columns
+      for column in 0..<hidden.columns { hidden.values[start + column] += firstType[column] }
+    }
+    embeddingNorm.apply(&hidden)
+    return hidden
+  }
+
+  private func positionIds(_ batch: TokenBatch, from position: Int) -> [Int32] {
+    batch.sequences.flatMap { sequence in (0..<sequence.count).map { Int32(position + $0) } }
+  }
+
+  public func pool(_ hidden: Matrix, _ batch: TokenBatch) -> Matrix { pooling.apply(hidden, batch) }
+}
+
+/// The attention branch.
+private final class BertAttention: Sublayer {
+  let query, key, value, output: Linear
+  let norm: LayerNorm
+  let attention: Attention
+
+  init(
+    query: Linear, key: Linear, value: Linear, output: Linear, norm: LayerNorm, attention: Attention
+  ) {
+    self.query = query
+    self.key = key
+    self.value = value
+    self.output = output
+    self.norm = norm
+    self.attention = attention
+  }
+
+  var groups: [[Linear]] { [[query, key, value], [output]] }
+
+  func run(
+    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  ) -> Matrix {
+    if group == 0 { return hidden }
+    let mixed = attention.apply(
+      queries: query.apply(hidden), keys: key.apply(hidden), values: value.apply(hidden),
+      batch: batch, cache: nil)
+    if group == 1 { return mixed }
+    var result = output.apply(mixed)
+    result.add(hidden)
+    norm.apply(&result)
+    return result
+  }
+}
+
+/// The MLP branch.
+private final class BertMLP: Sublayer {
+  let inner, outer: Linear
+  let norm: LayerNorm
+  let activation: Activation
+
+  init(inner: Linear, outer: Linear, norm: LayerNorm, activation: Activation) {
+    self.inner = inner
+    self.outer = outer
+    self.norm = norm
+    self.activation = activation
+  }
+
+  var groups: [[Linear]] { [[inner], [outer]] }
+
+  func run(
+    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  ) -> Matrix {
+    if group == 0 { return hidden }
+    var wide = inner.apply(hidden)
+    activation.apply(&wide)
+    if group == 1 { return wide }
+    var result = outer.apply(wide)
+    result.add(hidden)
+    norm.apply(&result)
+    return result
+  }
+}

@@ -1,0 +1,211 @@
+// The decoder family: RMSNorm, rotary attention with grouped queries, gated MLP.
+//
+// Source   Touvron et al., "LLaMA", arXiv:2302.13971; Jiang et al., "Mistral 7B", arXiv:2310.06825;
+//          Yang et al., "Qwen2", arXiv:2407.10671, and "Qwen3", arXiv:2505.09388
+// Checked  FamilyFixtureTests: logits equal those of transformers
+
+public import Checkpoints
+import Encodings
+public import Tensors
+
+/// A Llama-like decoder over a checkpoint's weights.
+public final class LlamaNetwork: LanguageModel, ModelFamily {
+  let configuration: LlamaConfiguration
+  public let embedding: Linear
+  public let head: Linear
+  public let sublayers: [any Sublayer]
+  public let tensorNames: Set<String>
+  private let finalNorm: RMSNorm
+
+  public var family: String { configuration.member.rawValue }
+  public var contextLimit: Int { configuration.contextLimit }
+  public var vocabularySize: Int { configuration.vocabularySize }
+  public var isTied: Bool { configuration.isTied }
+
+  public static var modelTypes: [String] { LlamaConfiguration.Member.allCases.map(\.rawValue) }
+
+  public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
+    try LlamaNetwork(try LlamaConfiguration(checkpoint), checkpoint)
+  }
+
+  private init(
+    _ configuration: LlamaConfiguration, _ checkpoint: any Checkpoint
+  ) throws(CheckpointError) {
+    self.configuration = configuration
+    var names: Set<String> = []
+    func linear(
+      _ name: String, _ outputs: Int, _ inputs: Int, bias: Bool
+    ) throws(CheckpointError) -> Linear {
+      names.insert(name + ".weight")
+      if bias { names.insert(name + ".bias") }
+      return Linear(
+        name: name, matrix: try checkpoint.weight(name + ".weight", outputs: outputs, inputs: inputs),
+        bias: bias ? try checkpoint.vector(name + ".bias", count: outputs) : nil)
+    }
+    func norm(_ name: String, _ width: Int) throws(CheckpointError) -> RMSNorm {
+      names.insert(name + ".weight")
+      return RMSNorm(
+        weight: try checkpoint.vector(name + ".weight", count: width),
+        epsilon: configuration.epsilon)
+    }
+    let c = configuration
+    let rotation = RotaryTables(c.rotary)
+    let embedding = try linear("model.embed_tokens", c.vocabularySize, c.width, bias: false)
+    var sublayers: [any Sublayer] = []
+    for layer in 0..<c.layers {
+      let prefix = "model.layers.\(layer)."
+      let attention = prefix + "self_attn."
+      let queryWidth = c.heads * c.headSize, keyWidth = c.keyHeads * c.headSize
+      let normalizesHeads = c.member == .qwen3
+      sublayers.append(
+        LlamaAttention(
+          norm: try norm(prefix + "input_layernorm", c.width),
+          query: try linear(attention + "q_proj", queryWidth, c.width, bias: c.queryBias),
+          key: try linear(attention + "k_proj", keyWidth, c.width, bias: c.queryBias),
+          value: try linear(attention + "v_proj", keyWidth, c.width, bias: c.queryBias),
+          output: try linear(attention + "o_proj", c.width, queryWidth, bias: c.outputBias),
+          queryNorm: normalizesHeads ? try norm(attention + "q_norm", c.headSize) : nil,
+          keyNorm: normalizesHeads ? try norm(attention + "k_norm", c.headSize) : nil,
+          rotation: rotation,
+          attention: Attention(
+            heads: c.heads, keyHeads: c.keyHeads, headSize: c.headSize,
+            mask: .causal(window: c.windows[layer]), scale: 1 / Float(c.headSize).squareRoot())))
+      sublayers.append(
+        LlamaMLP(
+          norm: try norm(prefix + "post_attention_layernorm", c.width),
+          gate: try linear(prefix + "mlp.gate_proj", c.innerWidth, c.width, bias: c.innerBias),
+          up: try linear(prefix + "mlp.up_proj", c.innerWidth, c.width, bias: c.innerBias),
+          down: try linear(prefix + "mlp.down_proj", c.width, c.innerWidth, bias: c.innerBias),
+          activation: c.activation))
+      // Old checkpoints store the rotation's frequencies, which follow from the configuration.
+      names.insert(attention + "rotary_emb.inv_freq")
+    }
+    finalNorm = try norm("model.norm", c.width)
+    head = c.isTied ? embedding : try linear("lm_head", c.vocabularySize, c.width, bias: false)
+    // Some writers store the tied head a second time.
+    names.insert("lm_head.weight")
+    self.embedding = embedding
+    self.sublayers = sublayers
+    tensorNames = names
+  }
+
+  public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
+    embedding.matrix.gather(batch.tokens)
+  }
+
+  public func normalize(_ hidden: Matrix) -> Matrix { finalNorm.applied(to: hidden) }
+}
+
+/// Rotation tables by sequence length, made once for a length.
+final class RotaryTables {
+  private let rotary: RotaryEmbedding
+  private var tables: [Int: RotaryEmbedding.Table] = [:]
+
+  init(_ rotary: RotaryEmbedding) { self.rotary = rotary }
+
+  /// Rotates every head of rows whose positions start at `past` in each sequence.
+  func rotate(_ x: inout Matrix, batch: TokenBatch, past: Int) {
+    let longest = past + (batch.sequences.map(\.count).max() ?? 0)
+    let table = table(length: longest)
+    let columns = x.columns, half = table.half
+    ParallelLoop.parts(of: &x.values, count: batch.sequences.count, range: {
+      batch.sequences[$0].lowerBound * columns..<batch.sequences[$0].upperBound * columns
+    }) { index, part in
+      for token in 0..<batch.sequences[index].count {
+        let angles = (past + token) * half..<(past + token + 1) * half
+        for start in stride(from: token * columns, to: (token + 1) * columns, by: 2 * half) {
+          var head = part._mutatingExtracting(start..<start + 2 * half)
+          RowKernels.rotate(
+            &head, cosines: table.cosines.span.extracting(angles),
+            sines: table.sines.span.extracting(angles))
+        }
+      }
+    }
+  }
+
+  private func table(length: Int) -> RotaryEmbedding.Table {
+    // Dynamic scaling changes with the length; the others only need more rows, rounded up to few sizes.
+    var rounded = length
+    if case .dynamic = rotary.scaling {} else { rounded = (length + 255) / 256 * 256 }
+    if let table = tables[rounded] { return table }
+    if tables.count > 8 { tables.removeAll() }
+    let table = rotary.table(length: rounded)
+    tables[rounded] = table
+    return table
+  }
+}
+
+/// The attention branch.
+private final class LlamaAttention: Sublayer {
+  let norm: RMSNorm
+  let query, key, value, output: Linear
+  let queryNorm, keyNorm: RMSNorm?
+  let rotation: RotaryTables
+  let attention: Attention
+
+  init(
+    norm: RMSNorm, query: Linear, key: Linear, value: Linear, output: Linear, queryNorm: RMSNorm?,
+    keyNorm: RMSNorm?, rotation: RotaryTables, attention: Attention
+  ) {
+    self.norm = norm
+    self.query = query
+    self.key = key
+    self.value = value
+    self.output = output
+    self.queryNorm = queryNorm
+    self.keyNorm = keyNorm
+    self.rotation = rotation
+    self.attention = attention
+  }
+
+  var groups: [[Linear]] { [[query, key, value], [output]] }
+
+  func run(
+    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  ) -> Matrix {
+    let x = norm.applied(to: hidden)
+    if group == 0 { return x }
+    var queries = query.apply(x), keys = key.apply(x)
+    queryNorm?.apply(&queries)
+    keyNorm?.apply(&keys)
+    let past = cache?.count ?? 0
+    rotation.rotate(&queries, batch: batch, past: past)
+    rotation.rotate(&keys, batch: batch, past: past)
+    let mixed = attention.apply(
+      queries: queries, keys: keys, values: value.apply(x), batch: batch, cache: cache)
+    if group == 1 { return mixed }
+    var result = output.apply(mixed)
+    result.add(hidden)
+    return result
+  }
+}
+
+/// The gated MLP branch.
+private final class LlamaMLP: Sublayer {
+  let norm: RMSNorm
+  let gate, up, down: Linear
+  let activation: Activation
+
+  init(norm: RMSNorm, gate: Linear, up: Linear, down: Linear, activation: Activation) {
+    self.norm = norm
+    self.gate = gate
+    self.up = up
+    self.down = down
+    self.activation = activation
+  }
+
+  var groups: [[Linear]] { [[gate, up], [down]] }
+
+  func run(
+    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  ) -> Matrix {
+    let x = norm.applied(to: hidden)
+    if group == 0 { return x }
+    var inner = gate.apply(x)
+    activation.applyGate(&inner, up: up.apply(x))
+    if group == 1 { return inner }
+    var result = down.apply(inner)
+    result.add(hidden)
+    return result
+  }
+}

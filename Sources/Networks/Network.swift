@@ -1,0 +1,170 @@
+// What every model family is made of. Evaluation, calibration, training and inference all run this graph;
+// what differs is the matrix inside each linear layer.
+
+public import Checkpoints
+import JSONDocuments
+public import Tensors
+
+/// A linear layer: a matrix in any encoding, which a stage may replace, and its bias.
+public final class Linear {
+  /// The module's name, such as `model.layers.0.mlp.up_proj`.
+  public let name: String
+  /// The weight `[outputs, inputs]`.
+  public var matrix: any LinearOperator
+  /// The bias `[outputs]`, or nil.
+  public let bias: [Float]?
+
+  /// The weight's name in the checkpoint.
+  public var weightName: String { name + ".weight" }
+
+  /// A layer over its parts.
+  public init(name: String, matrix: any LinearOperator, bias: [Float]?) {
+    self.name = name
+    self.matrix = matrix
+    self.bias = bias
+  }
+
+  /// `x Wᵀ + b`: `[tokens, inputs]` to `[tokens, outputs]`.
+  public func apply(_ x: Matrix) -> Matrix { matrix.apply(to: x, bias: bias) }
+}
+
+/// Token ids of one or more sequences, one after the other, without padding.
+public struct TokenBatch: Sendable {
+  /// The ids of all sequences.
+  public let tokens: [Int32]
+  /// Where each sequence's tokens are in `tokens` and in the rows of every activation.
+  public let sequences: [Range<Int>]
+
+  /// A batch of sequences, none empty.
+  public init(_ sequences: [[Int32]]) {
+    precondition(sequences.allSatisfy { !$0.isEmpty }, "an empty sequence")
+    var ranges: [Range<Int>] = []
+    var start = 0
+    for sequence in sequences {
+      ranges.append(start..<start + sequence.count)
+      start += sequence.count
+    }
+    tokens = sequences.flatMap { $0 }
+    self.sequences = ranges
+  }
+}
+
+/// One residual branch of a model: attention or MLP, with its norm and its addition to the stream.
+///
+/// Groups are the linear layers that read one and the same input; they are what a quantizer sees
+/// together. Running up to a group gives that input.
+public protocol Sublayer: AnyObject {
+  /// The linear layers, by shared input, in the order in which they run.
+  var groups: [[Linear]] { get }
+  /// Runs the branch on the residual stream `[tokens, width]`.
+  ///
+  /// - Parameters:
+  ///   - cache: Keys and values of earlier tokens, which are extended; nil when the batch starts at
+  ///     position 0.
+  ///   - group: When given, the result is the input of that group instead of the new stream.
+  func run(_ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?) -> Matrix
+}
+
+/// A model as a graph: embedding, residual branches, final norm or pooling.
+public protocol Network: AnyObject {
+  /// The family's name, such as `llama`.
+  var family: String { get }
+  /// The longest sequence that the model was made for.
+  var contextLimit: Int { get }
+  /// Ids are below this.
+  var vocabularySize: Int { get }
+  /// The token embedding `[vocabulary, width]`; with a tied head, one layer object serves both.
+  var embedding: Linear { get }
+  /// The branches in the order of the stream.
+  var sublayers: [any Sublayer] { get }
+  /// The stream before the first branch: `[tokens, width]`.
+  func embed(_ batch: TokenBatch, position: Int) -> Matrix
+  /// Tensors of the checkpoint that the graph reads, or knows and leaves alone.
+  var tensorNames: Set<String> { get }
+}
+
+extension Network {
+  /// The stream after the last branch.
+  public func hidden(_ batch: TokenBatch, cache: KeyValueCache? = nil) -> Matrix {
+    var hidden = embed(batch, position: cache?.count ?? 0)
+    for (index, sublayer) in sublayers.enumerated() {
+      cache?.sublayer = index
+      hidden = sublayer.run(hidden, batch, cache: cache, inputOf: nil)
+    }
+    cache?.advance(by: batch.tokens.count)
+    return hidden
+  }
+
+  /// The linear layers of all branches, in order.
+  public var linearLayers: [Linear] { sublayers.flatMap { $0.groups.flatMap { $0 } } }
+}
+
+/// A network that predicts the next token.
+public protocol LanguageModel: Network {
+  /// The output layer `[vocabulary, width]`; the embedding itself when the model ties them.
+  var head: Linear { get }
+  /// Whether head and embedding are one matrix.
+  var isTied: Bool { get }
+  /// The head's input for rows of the stream: the final norm.
+  func normalize(_ hidden: Matrix) -> Matrix
+}
+
+extension LanguageModel {
+  /// The logits `[rows, vocabulary]` of rows of the stream.
+  public func logits(_ hidden: Matrix) -> Matrix { head.apply(normalize(hidden)) }
+}
+
+/// A network that turns a text into one vector.
+public protocol TextEncoder: Network {
+  /// Tokens of a sequence beyond this are cut off.
+  var maximumTokens: Int { get }
+  /// One embedding a sequence, `[sequences, width]`.
+  func pool(_ hidden: Matrix, _ batch: TokenBatch) -> Matrix
+}
+
+extension TextEncoder {
+  /// The embeddings of a batch.
+  public func embeddings(_ batch: TokenBatch) -> Matrix { pool(hidden(batch), batch) }
+}
+
+/// A family of architectures that share one forward pass.
+public protocol ModelFamily: Network {
+  /// The values of `model_type` that belong to the family.
+  static var modelTypes: [String] { get }
+  /// Builds the network of a checkpoint whose `model_type` is one of them.
+  static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network
+}
+
+/// The model families. A new one is a file and a line here.
+public enum FamilyRegistry {
+  /// The families.
+  public static let all: [any ModelFamily.Type] = [
+    LlamaNetwork.self,
+    BertNetwork.self,
+  ]
+
+  /// The family of a checkpoint; nil when none knows its `model_type`.
+  public static func family(of checkpoint: any Checkpoint) -> (any ModelFamily.Type)? {
+    guard let type = checkpoint.configuration["model_type"]?.string else { return nil }
+    return all.first { $0.modelTypes.contains(type) }
+  }
+
+  /// The network of a checkpoint.
+  ///
+  /// - Throws: `CheckpointError` when no family knows it, or when configuration and tensors disagree.
+  public static func network(of checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
+    guard let family = family(of: checkpoint) else {
+      let type = checkpoint.configuration["model_type"]?.string ?? "none"
+      let known = all.flatMap { $0.modelTypes }.joined(separator: ", ")
+      throw CheckpointError(
+        path: checkpoint.path, .unsupported("the architecture '\(type)' (known: \(known))"))
+    }
+    let network = try family.build(checkpoint)
+    for tensor in checkpoint.logicalTensors where !network.tensorNames.contains(tensor.name) {
+      throw CheckpointError(
+        path: checkpoint.path, tensor: tensor.name,
+        .unsupported("a tensor that the configuration of this \(network.family) model does not use"))
+    }
+    return network
+  }
+}

@@ -1,0 +1,126 @@
+// How a sentence-transformers folder turns token vectors into one embedding: modules.json.
+
+import Checkpoints
+import JSONDocuments
+import Tensors
+
+/// Pooling and normalization of a sentence encoder.
+struct SentencePooling {
+  enum Mode {
+    case mean, firstToken, largest
+  }
+
+  let mode: Mode
+  let normalizes: Bool
+  let maximumTokens: Int?
+
+  /// Reads `modules.json` and what it names. A folder without it pools by the mean and does not normalize.
+  init(_ checkpoint: any Checkpoint) throws(CheckpointError) {
+    guard checkpoint.sideFileNames.contains("modules.json") else {
+      mode = .mean
+      normalizes = false
+      maximumTokens = nil
+      return
+    }
+    guard let modules = try Self.json("modules.json", checkpoint).array else {
+      throw CheckpointError(
+        path: checkpoint.path + "/modules.json", .missing(key: "modules", expected: "a list"))
+    }
+    var mode = Mode.mean
+    var normalizes = false
+    for (index, module) in modules.enumerated() {
+      let type = module["type"]?.string ?? "nothing"
+      let folder = module["path"]?.string ?? ""
+      switch type.split(separator: ".").last {
+      case "Transformer" where index == 0: break
+      case "Pooling": mode = try Self.mode(folder + "/config.json", checkpoint)
+      case "Normalize": normalizes = true
+      default:
+        throw CheckpointError(
+          path: checkpoint.path + "/modules.json", .unsupported("the module '\(type)'"))
+      }
+    }
+    self.mode = mode
+    self.normalizes = normalizes
+    let lengthFile = "sentence_bert_config.json"
+    maximumTokens =
+      checkpoint.sideFileNames.contains(lengthFile)
+      ? try Self.json(lengthFile, checkpoint)["max_seq_length"]?.integer : nil
+  }
+
+  private static func mode(
+    _ name: String, _ checkpoint: any Checkpoint
+  ) throws(CheckpointError) -> Mode {
+    let json = try json(name, checkpoint)
+    if let mode = json["pooling_mode"]?.string {
+      switch mode {
+      case "mean": return .mean
+      case "cls": return .firstToken
+      case "max": return .largest
+      default:
+        throw CheckpointError(path: checkpoint.path + "/" + name, .unsupported("pooling '\(mode)'"))
+      }
+    }
+    let modes: [(String, Mode?)] = [
+      ("pooling_mode_mean_tokens", .mean), ("pooling_mode_cls_token", .firstToken),
+      ("pooling_mode_max_tokens", .largest), ("pooling_mode_mean_sqrt_len_tokens", nil),
+      ("pooling_mode_weightedmean_tokens", nil), ("pooling_mode_lasttoken", nil),
+    ]
+    let chosen = modes.filter { json[$0.0]?.bool == true }
+    guard chosen.count == 1, let mode = chosen[0].1 else {
+      throw CheckpointError(
+        path: checkpoint.path + "/" + name,
+        .unsupported("the pooling \(chosen.map(\.0)); one of mean, cls and max is"))
+    }
+    return mode
+  }
+
+  private static func json(
+    _ name: String, _ checkpoint: any Checkpoint
+  ) throws(CheckpointError) -> JSONValue {
+    let path = checkpoint.path + "/" + name
+    guard let bytes = try? checkpoint.sideFile(name) else {
+      throw CheckpointError(path: path, .missingFile(name))
+    }
+    do throws(JSONError) {
+      return try JSONValue(parsing: bytes)
+    } catch {
+      throw CheckpointError(path: path, .badHeader(error))
+    }
+  }
+
+  /// One vector a sequence.
+  func apply(_ hidden: Matrix, _ batch: TokenBatch) -> Matrix {
+    var result = Matrix(rows: batch.sequences.count, columns: hidden.columns)
+    for (index, sequence) in batch.sequences.enumerated() {
+      let target = result.range(ofRow: index).lowerBound
+      for column in 0..<hidden.columns {
+        result.values[target + column] = pooled(hidden, sequence, column)
+      }
+      guard normalizes else { continue }
+      let row = result.row(index)
+      let length = Double(row.reduce(0.0) { $0 + Double($1) * Double($1) }).squareRoot()
+      for column in 0..<hidden.columns {
+        result.values[target + column] = Float(Double(row[column]) / max(length, 1e-12))
+      }
+    }
+    return result
+  }
+
+  private func pooled(_ hidden: Matrix, _ sequence: Range<Int>, _ column: Int) -> Float {
+    switch mode {
+    case .firstToken: return hidden.values[sequence.lowerBound * hidden.columns + column]
+    case .mean:
+      var sum = 0.0
+      for row in sequence { sum += Double(hidden.values[row * hidden.columns + column]) }
+      return Float(sum / Double(sequence.count))
+    case .largest:
+      var largest = -Float.infinity
+      for row in sequence {
+        let value = hidden.values[row * hidden.columns + column]
+        if value > largest { largest = value }
+      }
+      return largest
+    }
+  }
+}

@@ -1,0 +1,58 @@
+/// Floats in rows: activations `[tokens, width]`, a weight `[outputs, inputs]`.
+public struct Matrix: Sendable, Equatable {
+  /// The number of rows.
+  public let rows: Int
+  /// The number of columns.
+  public let columns: Int
+  /// Row-major, `rows * columns` values.
+  public var values: [Float]
+
+  /// A matrix over given values, `rows * columns` of them.
+  public init(rows: Int, columns: Int, values: [Float]) {
+    precondition(values.count == rows * columns, "\(values.count) values for \(rows) x \(columns)")
+    self.rows = rows
+    self.columns = columns
+    self.values = values
+  }
+
+  /// A matrix of zeros.
+  public init(rows: Int, columns: Int) {
+    self.init(rows: rows, columns: columns, values: [Float](repeating: 0, count: rows * columns))
+  }
+
+  /// The indices of a row's values.
+  @inlinable public func range(ofRow row: Int) -> Range<Int> {
+    row * columns..<(row + 1) * columns
+  }
+
+  /// The values of one row, copied.
+  public func row(_ row: Int) -> [Float] { Array(values[range(ofRow: row)]) }
+
+  /// A copy of some rows.
+  public func rows(_ rows: Range<Int>) -> Matrix {
+    Matrix(
+      rows: rows.count, columns: columns,
+      values: Array(values[rows.lowerBound * columns..<rows.upperBound * columns]))
+  }
+
+  /// Adds another matrix of the same size.
+  public mutating func add(_ other: Matrix) {
+    precondition(other.rows == rows && other.columns == columns)
+    guard !values.isEmpty else { return }
+    let columns = columns
+    ParallelLoop.overRows(of: &values, rowLength: columns, blockRows: 64) { rows, part in
+      let source = other.values.span.extracting(
+        rows.lowerBound * columns..<rows.upperBound * columns)
+      for i in source.indices { part[i] += source[i] }
+    }
+  }
+
+  /// The matrices' rows, one under the other; all have the same width.
+  public static func stack(_ parts: [Matrix]) -> Matrix {
+    var values: [Float] = []
+    values.reserveCapacity(parts.reduce(0) { $0 + $1.values.count })
+    for part in parts { values += part.values }
+    return Matrix(
+      rows: parts.reduce(0) { $0 + $1.rows }, columns: parts.first?.columns ?? 0, values: values)
+  }
+}
