@@ -50,11 +50,13 @@ let package = Package(
     module("JSONDocuments", []),
     module("Tensors", ["CKernels"]),
     module("Tokenization", ["JSONDocuments"]),
+    module("Pipeline", ["JSONDocuments", yams]),
 
     .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
       swiftSettings: strict),
     tests("JSONDocumentsTests", ["JSONDocuments"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
+    tests("PipelineTests", ["Pipeline", "JSONDocuments"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c17
