@@ -54,11 +54,13 @@ let package = Package(
     module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", crypto]),
     module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
+    module("Pipeline", ["JSONDocuments", yams]),
 
     .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
       swiftSettings: strict),
     tests("JSONDocumentsTests", ["JSONDocuments"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
+    tests("PipelineTests", ["Pipeline", "JSONDocuments"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c17

@@ -1,0 +1,101 @@
+// The options of `quantize`.
+
+/// How codes are found for a weight matrix.
+public enum QuantizationMethod: String, Sendable, CaseIterable {
+  /// Round to nearest.
+  case rtn
+  /// Round column by column, each error pushed onto the columns not yet rounded.
+  case gptq
+}
+
+/// How the range of a group's grid is chosen.
+public enum GridSearch: String, Sendable, CaseIterable {
+  /// From the least to the largest weight.
+  case minmax
+  /// The range with the least squared error, weighted by H where there is one.
+  case mse
+}
+
+/// Another encoding for the tensors of a pattern.
+public struct EncodingOverride: Sendable, Equatable {
+  /// A tensor's name, `*` for any run of characters.
+  public var pattern: Located<String>
+  /// The name of an encoding.
+  public var encoding: Located<String>
+
+  /// An override.
+  public init(pattern: Located<String>, encoding: Located<String>) {
+    self.pattern = pattern
+    self.encoding = encoding
+  }
+}
+
+/// Store weights as integers of a few bits.
+public struct QuantizeStageOptions: StageOptions {
+  /// The key of the stage.
+  public static let kind = "quantize"
+  /// What it does.
+  public static let summary = "Stores weights as integers of a few bits with a scale a group."
+
+  /// How codes are found.
+  public var method = QuantizationMethod.gptq
+  /// The encoding of every linear layer that no override names.
+  public var encoding = Located("")
+  /// True for grids with zero in the middle and no zero point.
+  public var symmetric = false
+  /// Other encodings by tensor pattern; the first that matches counts.
+  public var overrides: [EncodingOverride] = []
+  /// GPTQ: this share of H's mean diagonal is added to the diagonal.
+  public var damping = 0.01
+  /// GPTQ: columns updated at once.
+  public var blockSize = 128
+  /// GPTQ: columns with the largest activations first.
+  public var actOrder = true
+  /// How the range of a group's grid is chosen.
+  public var grid = GridSearch.mse
+  /// GPTQ: inputs come from the layers that are quantized already, one linear layer after another.
+  public var trueSequential = true
+
+  /// The defaults; a recipe must give `encoding`.
+  public init() {}
+
+  /// GPTQ needs calibration text.
+  public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
+    method == .gptq && recipe.calibration == nil ? ("method gptq", "calibration") : nil
+  }
+
+  /// The keys.
+  public static let section = RecipeSection<QuantizeStageOptions>(
+    title: "a quantize stage", make: QuantizeStageOptions.init,
+    fields: [
+      .init(
+        "method", \.method, .choice(),
+        "How codes are found: round to nearest, or GPTQ with calibration text."),
+      .init(
+        "encoding", \.encoding, .encoding, required: true,
+        "`int2` to `int8` with `-g16`, `-g32`, `-g64`, `-g128`, `-g256` or `-channel`, for every linear "
+          + "layer that no override names."),
+      .init(
+        "symmetric", \.symmetric, .flag,
+        "Grids with zero in the middle and no zero point."),
+      .init(
+        "overrides", \.overrides,
+        .map(
+          .encoding, keys: "tensor pattern",
+          make: { EncodingOverride(pattern: $0, encoding: $1) },
+          split: { ($0.pattern.value, $0.encoding) }),
+        "Other encodings by tensor name, `*` for any run of characters; the first match counts."),
+      .init(
+        "damping", \.damping, .number(0...1),
+        "GPTQ: this share of H's mean diagonal is added to its diagonal."),
+      .init("block-size", \.blockSize, .integer(1...65_536), "GPTQ: columns updated at once."),
+      .init(
+        "act-order", \.actOrder, .flag, "GPTQ: columns with the largest activations first."),
+      .init(
+        "grid", \.grid, .choice(),
+        "A group's range: from least to largest weight, or by least squared error."),
+      .init(
+        "true-sequential", \.trueSequential, .flag,
+        "GPTQ: a layer's inputs come from the layers that are quantized already."),
+    ])
+}
