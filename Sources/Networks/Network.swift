@@ -138,10 +138,12 @@ public protocol ModelFamily: Network {
 /// The model families. A new one is a file and a line here.
 public enum FamilyRegistry {
   /// The families.
-  public static let all: [any ModelFamily.Type] = [
-    LlamaNetwork.self,
-    BertNetwork.self,
-  ]
+  public static var all: [any ModelFamily.Type] {
+    [
+      LlamaNetwork.self,
+      BertNetwork.self,
+    ]
+  }
 
   /// The family of a checkpoint; nil when none knows its `model_type`.
   public static func family(of checkpoint: any Checkpoint) -> (any ModelFamily.Type)? {

@@ -6,7 +6,7 @@ import Testing
     let value = try JSONValue(
       parsing: #" {"z": [1, -2.5e1, true, null], "a": {"é\n": "\u00e9\ud83d\ude00/"}} "#)
     #expect(value.object?.keys == ["z", "a"])
-    #expect(value["z"] == [1, -25.0, true, nil])
+    #expect(value["z"] == [1, -25.0, true, .null])
     #expect(value["a"]?["é\n"]?.string == "é😀/")
     #expect(try JSONValue(parsing: value.compactText) == value)
     #expect(try JSONValue(parsing: value.indentedText) == value)

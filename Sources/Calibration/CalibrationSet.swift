@@ -1,0 +1,113 @@
+// The token sequences whose activations stand for all that a model will see.
+
+public import Tensors
+public import Tokenization
+
+/// Sequences for calibration, with what was asked for and what the texts could give.
+public struct CalibrationSet: Sendable {
+  /// The sequences.
+  public let sequences: [[Int32]]
+  /// Tokens that were asked for.
+  public let tokensAsked: Int
+
+  /// Tokens that are used.
+  public var tokensUsed: Int { sequences.reduce(0) { $0 + $1.count } }
+
+  /// Given sequences.
+  public init(sequences: [[Int32]], tokensAsked: Int) {
+    self.sequences = sequences
+    self.tokensAsked = tokensAsked
+  }
+
+  /// Windows of a language model's texts: all when they are few enough, otherwise a random choice,
+  /// kept in the order of the text.
+  public init(windows: TextWindows, tokens: Int, seed: UInt64) {
+    let wanted = max(1, tokens / windows.context)
+    self.init(
+      sequences: Self.choose(wanted, of: windows.windows, seed: seed), tokensAsked: tokens)
+  }
+
+  /// Lines of an encoder's texts, each a sequence with its special tokens, until `tokens` are reached.
+  ///
+  /// - Parameter limit: Longest sequence, special tokens included.
+  public init(
+    lines texts: [(path: String, bytes: [UInt8])], tokenizer: Tokenizer, limit: Int,
+    vocabulary: Int, tokens: Int, seed: UInt64
+  ) throws {
+    var all: [[Int32]] = []
+    for text in texts {
+      for line in String(decoding: text.bytes, as: UTF8.self).split(whereSeparator: \.isNewline) {
+        let ids = SentenceTokens.ids(of: String(line), tokenizer: tokenizer, limit: limit)
+        if let id = ids.first(where: { Int($0) >= vocabulary }) {
+          throw TextError(path: text.path, .idOutsideVocabulary(id: id, vocabulary: vocabulary))
+        }
+        if ids.count > 2 { all.append(ids) }
+      }
+    }
+    guard !all.isEmpty else {
+      throw TextError(path: texts.map(\.path).joined(separator: ", "), .empty)
+    }
+    var stream = RandomStream(seed: seed, name: "calibration")
+    var chosen: [Int] = []
+    var count = 0
+    for index in stream.permutation(all.count) where count + all[index].count <= tokens {
+      chosen.append(index)
+      count += all[index].count
+    }
+    self.init(sequences: chosen.sorted().map { all[$0] }, tokensAsked: tokens)
+  }
+
+  private static func choose(_ count: Int, of windows: [[Int32]], seed: UInt64) -> [[Int32]] {
+    guard count < windows.count else { return windows }
+    var stream = RandomStream(seed: seed, name: "calibration")
+    return stream.permutation(windows.count).prefix(count).sorted().map { windows[$0] }
+  }
+
+  /// The sequences in batches of at most about `tokens` tokens.
+  public func batches(tokens: Int = 2048) -> [TokenBatchRange] {
+    Self.batches(sequences.map(\.count), tokens: tokens)
+  }
+
+  /// Ranges of sequences whose tokens stay below a limit; a longer sequence is alone.
+  public static func batches(_ lengths: [Int], tokens: Int) -> [TokenBatchRange] {
+    var ranges: [Range<Int>] = []
+    var start = 0, count = 0
+    for (index, length) in lengths.enumerated() {
+      if index > start, count + length > tokens {
+        ranges.append(start..<index)
+        start = index
+        count = 0
+      }
+      count += length
+    }
+    if start < lengths.count { ranges.append(start..<lengths.count) }
+    return ranges
+  }
+}
+
+/// Indices of the sequences of one batch.
+public typealias TokenBatchRange = Range<Int>
+
+/// Sentences as an encoder reads them.
+public enum SentenceTokens {
+  /// The ids of a sentence with its special tokens, cut so that they are at most `limit`.
+  public static func ids(of text: String, tokenizer: Tokenizer, limit: Int) -> [Int32] {
+    let ids = tokenizer.encode(text, addSpecialTokens: true)
+    guard ids.count > limit else { return ids }
+    // The special tokens stay: what the template puts before and after an empty text.
+    let plain = tokenizer.encode(text, addSpecialTokens: false)
+    let extra = ids.count - plain.count
+    let prefix = extra - trailing(ids, plain)
+    return Array(ids.prefix(prefix)) + plain.prefix(max(0, limit - extra))
+      + ids.suffix(extra - prefix)
+  }
+
+  /// Special tokens after the text.
+  private static func trailing(_ ids: [Int32], _ plain: [Int32]) -> Int {
+    let extra = ids.count - plain.count
+    for after in 0...extra where Array(ids.dropFirst(extra - after).dropLast(after)) == plain {
+      return after
+    }
+    return 0
+  }
+}
