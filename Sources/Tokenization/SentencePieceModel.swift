@@ -1,0 +1,198 @@
+// Reads a SentencePiece model of type BPE, the tokenizer of Llama 2 and its family.
+//
+// Source   https://github.com/google/sentencepiece, src/sentencepiece_model.proto; how pieces
+//          become merges, and the steps around the model, as the package `transformers` converts
+//          Llama's: every split of a piece into two pieces is a merge, early pieces first.
+// Checked  ids equal that conversion; a model with its own character map is refused by name
+
+/// The parts of a ModelProto that matter for BPE.
+struct SentencePieceModel {
+  private struct Piece {
+    var text: [UInt8] = []
+    /// 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte.
+    var type: UInt64 = 1
+  }
+
+  private var pieces: [Piece] = []
+  private var modelType: UInt64 = 1
+  private var firstID: Int? = 1
+  private var addsDummyPrefix = true
+  private var hasCharacterMap = false
+
+  init(_ bytes: [UInt8]) throws(TokenizerError.Problem) {
+    var reader = ProtobufReader(bytes[...])
+    while let field = try reader.next() {
+      switch (field.number, field.value) {
+      case (1, .bytes(let message)): try readPiece(message)
+      case (2, .bytes(let message)): try readTrainerSpec(message)
+      case (3, .bytes(let message)): try readNormalizerSpec(message)
+      default: break
+      }
+    }
+  }
+
+  private mutating func readPiece(_ message: ArraySlice<UInt8>) throws(TokenizerError.Problem) {
+    var reader = ProtobufReader(message)
+    var piece = Piece()
+    while let field = try reader.next() {
+      switch (field.number, field.value) {
+      case (1, .bytes(let text)): piece.text = Array(text)
+      case (3, .integer(let type)): piece.type = type
+      default: break
+      }
+    }
+    if let offset = firstInvalidUTF8(piece.text.span) {
+      throw .badRecord(
+        format: "SentencePiece model", index: pieces.count,
+        reason: "the piece is not UTF-8 at byte \(offset)")
+    }
+    pieces.append(piece)
+  }
+
+  private mutating func readTrainerSpec(
+    _ message: ArraySlice<UInt8>
+  ) throws(TokenizerError.Problem) {
+    var reader = ProtobufReader(message)
+    while let field = try reader.next() {
+      switch (field.number, field.value) {
+      case (3, .integer(let type)): modelType = type
+      // Negative for none, as 64 bits.
+      case (41, .integer(let id)): firstID = id < UInt64(Int32.max) ? Int(id) : nil
+      default: break
+      }
+    }
+  }
+
+  private mutating func readNormalizerSpec(
+    _ message: ArraySlice<UInt8>
+  ) throws(TokenizerError.Problem) {
+    var reader = ProtobufReader(message)
+    while let field = try reader.next() {
+      switch (field.number, field.value) {
+      case (2, .bytes(let map)): hasCharacterMap = !map.isEmpty
+      case (3, .integer(let flag)): addsDummyPrefix = flag != 0
+      default: break
+      }
+    }
+  }
+
+  /// The tokenizer.
+  func read() throws(TokenizerError.Problem) -> TokenizerParts {
+    guard modelType == 2 else {
+      let names: [UInt64: String] = [1: "Unigram", 3: "Word", 4: "Char"]
+      throw .unsupported(
+        component: "SentencePiece model", type: names[modelType] ?? "\(modelType)")
+    }
+    guard !hasCharacterMap else {
+      throw .unsupported(component: "normalizer", type: "Precompiled")
+    }
+    guard !pieces.isEmpty else { throw .empty }
+    var vocabulary = Vocabulary(capacity: pieces.count)
+    for (id, piece) in pieces.enumerated() {
+      try vocabulary.add(piece.text, id: id, limit: pieces.count)
+    }
+    var model = BytePairModel(
+      vocabulary: vocabulary, merges: merges(vocabulary), byteIDs: [], isByteLevel: false)
+    model.unknownID = pieces.firstIndex { $0.type == 2 }.map { Int32($0) }
+    model.fusesUnknown = true
+    if pieces.contains(where: { $0.type == 6 }) { model.setFallback() }
+    model.setAlphabet()
+    model.setCuts(tokens: vocabulary)
+
+    var parts = TokenizerParts(model: .bytePair(model), vocabulary: vocabulary)
+    let mark = Array("▁".utf8)
+    let escape = Normalizer.replace(.string([0x20]), with: mark)
+    parts.normalizer = addsDummyPrefix ? .sequence([.prepend(mark), escape]) : escape
+    parts.decoder = [.replace(.string(mark), with: [0x20]), .byteFallback, .fuse]
+    if addsDummyPrefix { parts.decoder.append(.strip(content: [0x20], start: 1, stop: 0)) }
+    if let firstID, firstID < pieces.count {
+      let first = InputTemplate.Piece.special([Int32(firstID)], typeID: 0)
+      parts.template = InputTemplate(
+        single: [first, .text(0, typeID: 0)],
+        pair: [
+          first, .text(0, typeID: 0), .special([Int32(firstID)], typeID: 1), .text(1, typeID: 1),
+        ])
+    }
+    parts.finish(adding: addedTokens())
+    return parts
+  }
+
+  /// Control and unknown pieces are special; user-defined ones are found in the text too.
+  private func addedTokens() -> [AddedToken] {
+    pieces.enumerated().filter { (2...4).contains($0.element.type) }.map {
+      AddedToken(
+        id: Int32($0.offset), content: $0.element.text, isSpecial: $0.element.type != 4,
+        isSingleWord: false, stripsLeft: false, stripsRight: false, isNormalized: false)
+    }
+  }
+
+  private func merges(_ vocabulary: Vocabulary) -> MergeTable {
+    var table = MergeTable(capacity: pieces.count)
+    var rank: Int32 = 0
+    for (id, piece) in pieces.enumerated() {
+      let span = piece.text.span
+      for split in piece.text.indices.dropFirst() where piece.text[split] & 0xC0 != 0x80 {
+        guard let left = vocabulary.id(of: span, 0..<split),
+          let right = vocabulary.id(of: span, split..<span.count)
+        else { continue }
+        table.insert(left, right, rank: rank, merged: Int32(id))
+        rank += 1
+      }
+    }
+    return table
+  }
+}
+
+/// A cursor over one message in the protobuf wire format.
+///
+/// Source: https://protobuf.dev/programming-guides/encoding/
+private struct ProtobufReader {
+  enum Value {
+    case integer(UInt64)
+    case bytes(ArraySlice<UInt8>)
+    /// Fixed 32 or 64 bits: nothing that is used here.
+    case fixed
+  }
+
+  private var rest: ArraySlice<UInt8>
+  private var index = 0
+
+  init(_ message: ArraySlice<UInt8>) { rest = message }
+
+  /// The next field, `nil` at the end of the message.
+  mutating func next() throws(TokenizerError.Problem) -> (number: UInt64, value: Value)? {
+    guard !rest.isEmpty else { return nil }
+    defer { index += 1 }
+    let tag = try varint()
+    switch tag & 7 {
+    case 0: return (tag >> 3, .integer(try varint()))
+    case 1: return (tag >> 3, try take(8).isEmpty ? .fixed : .fixed)
+    case 2: return (tag >> 3, .bytes(try take(try varint())))
+    case 5: return (tag >> 3, try take(4).isEmpty ? .fixed : .fixed)
+    default: throw malformed("wire type \(tag & 7) is unknown")
+    }
+  }
+
+  private func malformed(_ reason: String) -> TokenizerError.Problem {
+    .badRecord(format: "SentencePiece model", index: index, reason: reason)
+  }
+
+  private mutating func varint() throws(TokenizerError.Problem) -> UInt64 {
+    var value: UInt64 = 0
+    for shift in stride(from: UInt64(0), to: 64, by: 7) {
+      guard let byte = rest.popFirst() else { throw malformed("the file ends inside a number") }
+      value |= UInt64(byte & 0x7F) << shift
+      if byte & 0x80 == 0 { return value }
+    }
+    throw malformed("a number has more than 64 bits")
+  }
+
+  private mutating func take(_ count: UInt64) throws(TokenizerError.Problem) -> ArraySlice<UInt8> {
+    guard count <= UInt64(rest.count) else {
+      throw malformed("\(count) bytes are announced, \(rest.count) are left")
+    }
+    let part = rest.prefix(Int(count))
+    rest = rest.dropFirst(Int(count))
+    return part
+  }
+}
