@@ -33,6 +33,8 @@ let package = Package(
   name: "Condense",
   platforms: [.macOS(.v15)],
   products: [
+    .executable(name: "condense", targets: ["condense"]),
+    .library(name: "CondenseInference", targets: ["CondenseInference"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -54,9 +56,22 @@ let package = Package(
     module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", crypto]),
     module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
+    module("Bundles", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors", "CZlib"]),
+    module(
+      "CondenseInference",
+      ["Bundles", "Networks", "Tokenization", "Checkpoints", "JSONDocuments", "Tensors"]),
     module("Calibration", ["Networks", "Tokenization", "LinearAlgebra", "Checkpoints", "Tensors"]),
+    module("Quantization", ["Calibration", "LinearAlgebra", "Encodings", "Tensors"]),
     module("Drift", ["Calibration", "Networks", "Tensors", "JSONDocuments"]),
-    module("Pipeline", ["JSONDocuments", yams]),
+    module(
+      "Pipeline",
+      [
+        "Bundles", "Calibration", "Checkpoints", "CondenseInference", "Drift", "Encodings",
+        "JSONDocuments", "LinearAlgebra", "Networks", "Quantization", "Tensors", "Tokenization", yams,
+      ]),
+    .executableTarget(
+      name: "condense",
+      dependencies: ["Pipeline", "CondenseInference", argumentParser], swiftSettings: unsafeMarked),
 
     .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
       swiftSettings: strict),

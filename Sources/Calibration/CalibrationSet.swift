@@ -1,6 +1,6 @@
 // The token sequences whose activations stand for all that a model will see.
 
-public import Tensors
+import Tensors
 public import Tokenization
 
 /// Sequences for calibration, with what was asked for and what the texts could give.

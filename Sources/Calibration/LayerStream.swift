@@ -3,7 +3,7 @@
 
 public import LinearAlgebra
 public import Networks
-public import Tensors
+import Tensors
 
 /// The residual streams of a calibration set on their way through a network.
 public struct LayerStream {

@@ -1,0 +1,152 @@
+// What a bundle will hold, before a byte is written: the plan, the checkpoint that the self-test runs on,
+// and the writer's input are one value.
+
+public import Checkpoints
+import Encodings
+public import JSONDocuments
+public import Tensors
+
+/// The contents of a bundle to be written.
+public struct BundleContents: Checkpoint {
+  private let source: any Checkpoint
+  private let dtype: DType?
+  private let items: [SafetensorsLayout.Item]
+  private let files: [(file: BundleManifest.SideFile, stored: [UInt8])]
+
+  public var path: String { source.path }
+  public var formatName: String { "bundle" }
+  public var configuration: JSONValue { source.configuration }
+  public var manifest: WeightManifest { source.manifest }
+  public var tensorNames: [String] { items.map(\.name) }
+  public var sideFileNames: [String] { files.map(\.file.name) }
+
+  /// Weights in formats that a bundle replaces; they are left out by this rule.
+  static let replacedSuffixes = [
+    ".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".tflite",
+  ]
+
+  /// The contents made from a checkpoint.
+  ///
+  /// - Parameter dtype: The type of floats that are not encoded (float32, float16 or bfloat16); nil keeps
+  ///   each as it is.
+  public init(of source: any Checkpoint, dtype: DType?) throws {
+    self.source = source
+    self.dtype = dtype
+    let encodedParts = Set(
+      source.manifest.entries.flatMap { entry in
+        entry.encoding.parts(outputs: entry.outputs, inputs: entry.inputs).map {
+          entry.name + $0.suffix
+        }
+      })
+    var items: [SafetensorsLayout.Item] = []
+    for name in source.tensorNames {
+      guard let tensor = source.tensor(name) else { continue }
+      let converts = tensor.dtype.isFloat && !encodedParts.contains(name)
+      items.append(
+        .init(
+          name: name, dtype: converts ? dtype ?? tensor.dtype : tensor.dtype, shape: tensor.shape))
+    }
+    self.items = items
+    files = try source.sideFileNames.filter { name in
+      !Self.replacedSuffixes.contains { name.hasSuffix($0) }
+    }.map { name in
+      let bytes = try source.sideFile(name)
+      let deflated = Deflate.deflate(bytes)
+      let isDeflated = deflated.count < bytes.count
+      return (
+        BundleManifest.SideFile(name: name, byteCount: bytes.count, isDeflated: isDeflated),
+        isDeflated ? deflated : bytes
+      )
+    }
+  }
+
+  /// Side files of the source that the bundle leaves out: other formats' weights.
+  public var droppedFiles: [String] {
+    let kept = Set(sideFileNames)
+    return source.sideFileNames.filter { !kept.contains($0) }
+  }
+
+  public func tensor(_ name: String) -> Tensor? {
+    guard let tensor = source.tensor(name) else { return nil }
+    guard let item = items.first(where: { $0.name == name }) else { return nil }
+    return item.dtype == tensor.dtype ? tensor : tensor.converted(to: item.dtype)
+  }
+
+  public func sideFile(_ name: String) throws -> [UInt8] { try source.sideFile(name) }
+
+  public var byteCount: Int { items.reduce(0) { $0 + $1.byteCount } }
+
+  /// Checks that no number is infinite or NaN, before or after the conversion.
+  public func checkNumbers() throws(CheckpointError) {
+    for item in items where item.dtype.isFloat {
+      guard let tensor = tensor(item.name) else { continue }
+      let count = countNotFinite(tensor.floats().span)
+      guard count == 0 else {
+        throw CheckpointError(
+          path: path, tensor: item.name, .notFinite(count: count, total: tensor.count))
+      }
+    }
+  }
+
+  /// The manifest; hashes are those of the bytes to be written.
+  public func bundleManifest(
+    lineage: JSONValue, drift: JSONValue, selfTest: BundleManifest.SelfTest?
+  ) -> BundleManifest {
+    let hashes = ParallelLoop.map(items.count + files.count) { index -> (tensor: String, digits: String) in
+      if index < items.count {
+        let name = items[index].name
+        return (name, tensor(name).map { ContentHash.of($0) } ?? "")
+      }
+      let file = files[index - items.count]
+      return (file.file.tensorName, ContentHash.of(file.stored))
+    }
+    return BundleManifest(
+      configuration: configuration, weights: manifest, sideFiles: files.map(\.file),
+      hashes: hashes, lineage: lineage, drift: drift, selfTest: selfTest)
+  }
+
+  /// The layout of the file, with the filling that puts every tensor on a multiple of 64 bytes.
+  public func layout(_ manifest: BundleManifest) -> SafetensorsLayout {
+    var all: [SafetensorsLayout.Item] = []
+    var offset = 0
+    let stored = items + files.map {
+      SafetensorsLayout.Item(name: $0.file.tensorName, dtype: .uint8, shape: [$0.stored.count])
+    }
+    for item in stored {
+      let rest = offset % SafetensorsLayout.alignment
+      if rest > 0 {
+        let pad = SafetensorsLayout.alignment - rest
+        all.append(
+          .init(name: "\(BundleManifest.padPrefix)\(offset)", dtype: .uint8, shape: [pad]))
+        offset += pad
+      }
+      all.append(item)
+      offset += item.byteCount
+    }
+    return SafetensorsLayout(
+      items: all,
+      metadata: [
+        ("format", BundleManifest.format), ("version", String(BundleManifest.version)),
+        ("manifest", manifest.json.compactText),
+      ])
+  }
+
+  /// Writes the bundle; it appears under its name only when it is complete.
+  public func write(to path: String, manifest: BundleManifest) throws(FileError) {
+    let layout = layout(manifest)
+    var writer = try SafetensorsWriter(path: path, layout: layout)
+    let filesByTensor = Dictionary(
+      uniqueKeysWithValues: files.map { ($0.file.tensorName, $0.stored) })
+    for item in layout.items {
+      if item.name.hasPrefix(BundleManifest.padPrefix) {
+        try writer.write(
+          Tensor(.uint8, shape: item.shape, copying: [UInt8](repeating: 0, count: item.byteCount)))
+      } else if let stored = filesByTensor[item.name] {
+        try writer.write(Tensor(.uint8, shape: item.shape, copying: stored))
+      } else if let tensor = tensor(item.name) {
+        try writer.write(tensor)
+      }
+    }
+    try writer.finish()
+  }
+}

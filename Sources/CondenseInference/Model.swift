@@ -1,0 +1,68 @@
+import Bundles
+public import Checkpoints
+public import Networks
+import Tensors
+public import Tokenization
+
+/// A model that is open and ready to run: a bundle or a checkpoint folder.
+public struct Model {
+  /// What is on disk.
+  public let checkpoint: any Checkpoint
+  /// The graph over its weights.
+  public let network: any Network
+  /// The tokenizer; nil when the model has none.
+  public let tokenizer: Tokenizer?
+
+  /// Opens a bundle or a checkpoint folder.
+  ///
+  /// Weights are mapped and stay in their encodings.
+  /// - Throws: `CheckpointError`, `TokenizerError` or `FileError` with what is wrong and where.
+  public init(path: String) throws {
+    try self.init(try CheckpointOpener.open(path))
+  }
+
+  /// A model over a checkpoint that is open.
+  public init(_ checkpoint: any Checkpoint) throws {
+    self.checkpoint = checkpoint
+    network = try FamilyRegistry.network(of: checkpoint)
+    tokenizer = try Self.tokenizer(of: checkpoint)
+  }
+
+  /// Files that may hold the tokenizer, the first that is there counts.
+  private static let tokenizerFiles = ["tokenizer.json", "tokenizer.model"]
+
+  /// The tokenizer of a checkpoint; nil when it has none.
+  public static func tokenizer(of checkpoint: any Checkpoint) throws -> Tokenizer? {
+    for name in tokenizerFiles where checkpoint.sideFileNames.contains(name) {
+      return try Tokenizer(
+        contentsOf: try checkpoint.sideFile(name), name: FilePath.join(checkpoint.path, name))
+    }
+    return nil
+  }
+
+  /// The tokenizer, or an error that says that there is none.
+  public func requiredTokenizer() throws -> Tokenizer {
+    guard let tokenizer else {
+      throw CheckpointError(path: checkpoint.path, .missingFile(Self.tokenizerFiles[0]))
+    }
+    return tokenizer
+  }
+
+  /// The network as a language model, or an error that says what it is.
+  public func languageModel() throws -> any LanguageModel {
+    guard let model = network as? any LanguageModel else {
+      throw CheckpointError(
+        path: checkpoint.path, .unsupported("generating text with a \(network.family) encoder"))
+    }
+    return model
+  }
+
+  /// The network as a text encoder, or an error that says what it is.
+  public func textEncoder() throws -> any TextEncoder {
+    guard let model = network as? any TextEncoder else {
+      throw CheckpointError(
+        path: checkpoint.path, .unsupported("embedding text with a \(network.family) decoder"))
+    }
+    return model
+  }
+}

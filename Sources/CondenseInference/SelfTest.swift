@@ -1,0 +1,54 @@
+// A model's proof of itself: a few ids and what the model makes of them.
+
+public import Bundles
+public import Networks
+import Tensors
+
+/// Makes and runs self-tests.
+public enum SelfTest {
+  /// Ids of a test and values that are kept.
+  private static let length = 16, kept = 16
+
+  /// What a network gives for a few fixed ids.
+  public static func make(for network: any Network) -> BundleManifest.SelfTest {
+    var stream = RandomStream(seed: 0, name: "self-test")
+    let count = min(length, network.contextLimit)
+    let ids = (0..<count).map { _ in Int32(stream.integer(below: network.vocabularySize)) }
+    let output = output(of: network, ids: ids)
+    // The largest values are the ones that decide; ties fall to the lower index.
+    let order = output.indices.sorted { (output[$1], $0) < (output[$0], $1) }
+    let indices = Array(order.prefix(kept))
+    let largest = output.map { abs($0) }.max() ?? 0
+    return BundleManifest.SelfTest(
+      inputIds: ids, indices: indices, values: indices.map { output[$0] },
+      // Sums run in another order on another CPU; a wrong weight is far beyond this.
+      tolerance: 1e-3 * largest + 1e-5)
+  }
+
+  /// The largest difference between what the network gives and the test says; nil when an index of the
+  /// test does not exist.
+  public static func difference(
+    of network: any Network, from test: BundleManifest.SelfTest
+  ) -> Float? {
+    guard test.inputIds.allSatisfy({ (0..<network.vocabularySize).contains(Int($0)) }),
+      test.inputIds.count <= network.contextLimit
+    else { return nil }
+    let output = output(of: network, ids: test.inputIds)
+    guard test.indices.allSatisfy({ $0 < output.count }) else { return nil }
+    return zip(test.indices, test.values).reduce(0) { worst, pair in
+      let difference = abs(output[pair.0] - pair.1)
+      return difference.isFinite ? max(worst, difference) : .infinity
+    }
+  }
+
+  /// The last position's logits, or the embedding.
+  private static func output(of network: any Network, ids: [Int32]) -> [Float] {
+    let batch = TokenBatch([ids])
+    if let model = network as? any LanguageModel {
+      let hidden = model.hidden(batch)
+      return model.logits(hidden.rows(hidden.rows - 1..<hidden.rows)).values
+    }
+    if let encoder = network as? any TextEncoder { return encoder.embeddings(batch).values }
+    return network.hidden(batch).values
+  }
+}

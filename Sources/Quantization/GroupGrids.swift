@@ -1,0 +1,141 @@
+// The grid of each group of weights: from the range, or by a search for the least weighted squared error.
+//
+// Source   The search over shrunken ranges follows Frantar et al.'s gptq code (quant.py: p = 1 - i/100, i < 80);
+//          the symmetric scale keeps the sign of the largest weight, so that the extra negative level is
+//          used (llama.cpp's Q4_0); the refit is the closed-form least-squares scale for fixed codes.
+// Given    a group's weights and the importance of each (H's diagonal, or 1)
+// Result   scale, exactly a half, and zero point; zero is always on the grid
+// Differs  from gptq's code: squared error instead of the power 2.4, weighted; zero points next to the
+//          best are tried too, since a two-bit grid is decided by them
+
+import Encodings
+import Tensors
+
+/// The grids of all groups of a matrix.
+struct GroupGrids {
+  /// `[outputs, groups]`, half patterns of the scales.
+  var scaleBits: [UInt16]
+  /// `[outputs, groups]`, what the patterns mean.
+  var scales: [Float]
+  /// `[outputs, groups]`, integers as floats.
+  var zeros: [Float]
+
+  /// Chooses the grid of every group.
+  ///
+  /// - Parameter importance: One weight a column.
+  init(
+    of weight: Matrix, encoding: GroupIntegers, importance: [Float], search: GridSearch
+  ) throws(QuantizationError) {
+    let columns = weight.columns
+    let groups = encoding.groups(inputs: columns), size = encoding.groupSize(inputs: columns)
+    let grids = ParallelLoop.map(weight.rows) { row -> [UniformGrid] in
+      let values = weight.values.span.extracting(weight.range(ofRow: row))
+      return (0..<groups).map { group in
+        let range = group * size..<min((group + 1) * size, columns)
+        return bestGrid(
+          of: values.extracting(range), importance: importance.span.extracting(range),
+          encoding: encoding, search: search)
+      }
+    }
+    let flat = grids.flatMap { $0 }
+    let scales = flat.map(\.scale)
+    self.scales = scales
+    scaleBits = narrow(scales.span, to: .float16)
+    zeros = flat.map(\.zero)
+    if let bad = scales.first(where: { !$0.isFinite }) { throw .scaleTooLarge(largest: bad) }
+  }
+}
+
+/// The value of a float after it was stored as a half.
+func halfRounded(_ value: Float) -> Float { Float(Float16(value)) }
+
+/// The grid of one group.
+func bestGrid(
+  of values: Span<Float>, importance: Span<Float>, encoding: GroupIntegers, search: GridSearch
+) -> UniformGrid {
+  var low: Float = 0, high: Float = 0, extreme: Float = 0
+  for i in values.indices {
+    let value = values[i]
+    if value < low { low = value }
+    if value > high { high = value }
+    if abs(value) > abs(extreme) { extreme = value }
+  }
+  let top = Float(encoding.top)
+  guard extreme != 0 else {
+    return UniformGrid(scale: 0, zero: encoding.isSymmetric ? Float(encoding.middle) : 0, top: top)
+  }
+  // The grid that spans a share of the range.
+  func grid(share: Float) -> UniformGrid {
+    if encoding.isSymmetric {
+      // The largest weight, with its sign, falls on code 0, the end with the extra level.
+      return UniformGrid(
+        scale: halfRounded(-extreme * share / Float(encoding.middle)),
+        zero: Float(encoding.middle), top: top)
+    }
+    let scale = halfRounded((high - low) * share / top)
+    let zero = scale > 0 ? (-low * share / scale).rounded(.toNearestOrEven) : 0
+    return UniformGrid(scale: scale, zero: min(max(zero, 0), top), top: top)
+  }
+  var best = grid(share: 1)
+  guard search == .mse, best.scale.isFinite else { return best }
+  var least = best.error(of: values, weights: importance)
+  func consider(_ candidate: UniformGrid) {
+    guard candidate.scale != 0, candidate.scale.isFinite else { return }
+    let error = candidate.error(of: values, weights: importance)
+    if error < least {
+      least = error
+      best = candidate
+    }
+  }
+  // Two bits clip far into the range, eight hardly at all.
+  let steps = encoding.bits <= 3 ? 64 : encoding.bits <= 5 ? 40 : 16
+  for step in 1...steps { consider(grid(share: 1.04 - 0.01 * Float(step))) }
+  if !encoding.isSymmetric {
+    for step in stride(from: 0, to: steps, by: 4) {
+      let start = grid(share: 1 - 0.01 * Float(step))
+      for shift in [-1, 1] as [Float] where (0...top).contains(start.zero + shift) {
+        consider(UniformGrid(scale: start.scale, zero: start.zero + shift, top: top))
+      }
+    }
+  } else {
+    // The other sign puts the extra level at the other end.
+    for step in 0..<steps {
+      let start = grid(share: 1.04 - 0.01 * Float(step))
+      consider(UniformGrid(scale: -start.scale, zero: start.zero, top: top))
+    }
+  }
+  for _ in 0..<3 {
+    let before = best
+    consider(refitted(best, values, importance))
+    for factor in [0.99, 0.995, 1.005, 1.01] as [Float] {
+      consider(UniformGrid(scale: halfRounded(best.scale * factor), zero: best.zero, top: top))
+    }
+    if best == before { break }
+  }
+  return best
+}
+
+/// The scale with the least weighted squared error for the codes that a grid gives.
+private func refitted(
+  _ grid: UniformGrid, _ values: Span<Float>, _ importance: Span<Float>
+) -> UniformGrid {
+  let count = values.count
+  let scales = [Float](repeating: grid.scale, count: count)
+  let inverses = [Float](repeating: grid.inverse, count: count)
+  let zeros = [Float](repeating: grid.zero, count: count)
+  var points = [Float](repeating: 0, count: count)
+  var codes = [UInt8](repeating: 0, count: count)
+  var pointSpan = points.mutableSpan, codeSpan = codes.mutableSpan
+  roundColumn(
+    values, scales: scales.span, inverses: inverses.span, zeros: zeros.span, top: grid.top,
+    quantized: &pointSpan, codes: &codeSpan)
+  var product = 0.0, square = 0.0
+  for i in 0..<count {
+    let level = Double(codes[i]) - Double(grid.zero)
+    product += Double(importance[i]) * Double(values[i]) * level
+    square += Double(importance[i]) * level * level
+  }
+  guard square > 0 else { return grid }
+  return UniformGrid(
+    scale: halfRounded(Float(product / square)), zero: grid.zero, top: grid.top)
+}

@@ -1,0 +1,64 @@
+// Round to nearest: every weight to the nearest point of its group's grid.
+//
+// Given    W [outputs, inputs]; H's diagonal, when there is calibration, weighs the grid search
+// Result   codes and grids
+// Checked  RTNTests: codes equal a weight-by-weight definition; no other single code is nearer
+
+public import Encodings
+public import LinearAlgebra
+public import Tensors
+
+/// Plain rounding.
+public struct RTN: WeightQuantizer, Equatable {
+  /// How grids are chosen.
+  public let search: GridSearch
+
+  /// Plain rounding with grids chosen in a way.
+  public init(search: GridSearch = .mse) { self.search = search }
+
+  /// `rtn`.
+  public static let method = QuantizationMethod.rtn
+
+  /// Quantizes a weight.
+  public func quantize(
+    _ weight: Matrix, moment: DoubleMatrix?, encoding: GroupIntegers
+  ) throws(QuantizationError) -> QuantizedWeight {
+    try checkNumbers(weight, moment)
+    let grids = try GroupGrids(
+      of: weight, encoding: encoding, importance: importance(moment, columns: weight.columns),
+      search: search)
+    let columns = weight.columns
+    let groups = encoding.groups(inputs: columns), size = encoding.groupSize(inputs: columns)
+    var codes = [UInt8](repeating: 0, count: weight.rows * columns)
+    ParallelLoop.parts(of: &codes, count: weight.rows, range: {
+      $0 * columns..<($0 + 1) * columns
+    }) { row, target in
+      let scales = (0..<columns).map { grids.scales[row * groups + $0 / size] }
+      let inverses = scales.map { $0 == 0 ? 0 : 1 / $0 }
+      let zeros = (0..<columns).map { grids.zeros[row * groups + $0 / size] }
+      var points = [Float](repeating: 0, count: columns)
+      var pointSpan = points.mutableSpan
+      roundColumn(
+        weight.values.span.extracting(weight.range(ofRow: row)), scales: scales.span,
+        inverses: inverses.span, zeros: zeros.span, top: Float(encoding.top),
+        quantized: &pointSpan, codes: &target)
+    }
+    let encoded = encoding.encode(
+      outputs: weight.rows, inputs: columns, codes: codes, scales: grids.scaleBits,
+      zeros: grids.zeros.map { UInt8($0) })
+    return QuantizedWeight(
+      encoded: encoded, method: Self.method,
+      relativeError: relativeError(weight, encoded, moment: moment), fallbacks: 0,
+      deadInputs: moment?.diagonal.count { $0 == 0 } ?? 0)
+  }
+}
+
+/// How much each column counts: H's diagonal over its mean, or 1. Inputs that were never seen count a little,
+/// so that their weights are rounded sensibly and not at random.
+func importance(_ moment: DoubleMatrix?, columns: Int) -> [Float] {
+  guard let moment else { return [Float](repeating: 1, count: columns) }
+  let diagonal = moment.diagonal
+  let mean = diagonal.reduce(0, +) / Double(max(1, columns))
+  guard mean > 0 else { return [Float](repeating: 1, count: columns) }
+  return diagonal.map { Float($0 / mean) + 1e-4 }
+}

@@ -1,0 +1,136 @@
+// What a method of quantization is: a weight and its statistics in, an encoded matrix and its cost out.
+
+public import Encodings
+public import LinearAlgebra
+public import Tensors
+
+/// How codes are found for a weight matrix.
+public enum QuantizationMethod: String, Sendable, CaseIterable {
+  /// Each weight to its nearest grid point.
+  case rtn
+  /// Column by column, each error pushed onto the columns not yet rounded.
+  case gptq
+}
+
+/// How the range of a group's grid is chosen.
+public enum GridSearch: String, Sendable, CaseIterable {
+  /// From the least to the largest weight.
+  case minmax
+  /// The grid with the least squared error, weighted by H's diagonal where there is one.
+  case mse
+}
+
+/// Why a weight cannot be quantized.
+public enum QuantizationError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// Weights that are infinite or NaN.
+  case notFinite(count: Int, total: Int)
+  /// A scale that float16 cannot hold.
+  case scaleTooLarge(largest: Float)
+  /// The method needs calibration, and there is none.
+  case needsStatistics(method: String)
+  /// The statistics hold infinite or NaN values.
+  case badStatistics
+  /// H cannot be factorized even with this much damping.
+  case singular(damping: Double)
+
+  /// One line without a full stop.
+  public var description: String {
+    switch self {
+    case .notFinite(let count, let total):
+      "\(count) of \(total) weights are infinite or NaN; repair the checkpoint first"
+    case .scaleTooLarge(let largest):
+      "a weight of size \(largest) needs a scale that float16 cannot hold; use more bits or copy it"
+    case .needsStatistics(let method): "\(method) needs calibration text (--calibration FILE)"
+    case .badStatistics: "the calibration inputs are infinite or NaN"
+    case .singular(let damping):
+      "the second-moment matrix cannot be factorized with damping \(damping) of its mean diagonal; "
+        + "use more calibration tokens or rtn"
+    }
+  }
+}
+
+/// A weight in its new encoding, and what that cost.
+public struct QuantizedWeight: Sendable {
+  /// The codes and grids.
+  public let encoded: EncodedMatrix
+  /// The method that ran.
+  public let method: QuantizationMethod
+  /// ‖(W−Ŵ)X‖² / ‖WX‖² over the calibration inputs; without them, ‖W−Ŵ‖² / ‖W‖².
+  public let relativeError: Double
+  /// Times the method had to do otherwise than asked, such as raising the damping.
+  public let fallbacks: Int
+  /// Inputs that were zero in all of the calibration.
+  public let deadInputs: Int
+
+  /// A result.
+  public init(
+    encoded: EncodedMatrix, method: QuantizationMethod, relativeError: Double, fallbacks: Int,
+    deadInputs: Int
+  ) {
+    self.encoded = encoded
+    self.method = method
+    self.relativeError = relativeError
+    self.fallbacks = fallbacks
+    self.deadInputs = deadInputs
+  }
+}
+
+/// A method that replaces a weight matrix by codes on group grids.
+///
+/// A conformer is a value that holds its options and nothing else. The same inputs give the same bytes,
+/// whatever the number of threads.
+public protocol WeightQuantizer: Sendable {
+  /// Which method this is.
+  static var method: QuantizationMethod { get }
+  /// Quantizes a weight.
+  ///
+  /// - Parameters:
+  ///   - weight: `[outputs, inputs]`.
+  ///   - moment: The mean of x xᵀ over the layer's inputs, `[inputs, inputs]`; nil without calibration.
+  func quantize(
+    _ weight: Matrix, moment: DoubleMatrix?, encoding: GroupIntegers
+  ) throws(QuantizationError) -> QuantizedWeight
+}
+
+/// Rejects weights and statistics that are no numbers, before any method sees them.
+func checkNumbers(_ weight: Matrix, _ moment: DoubleMatrix?) throws(QuantizationError) {
+  let count = countNotFinite(weight.values.span)
+  guard count == 0 else { throw .notFinite(count: count, total: weight.values.count) }
+  if let moment, moment.diagonal.contains(where: { !$0.isFinite }) { throw .badStatistics }
+}
+
+/// ‖(W−Ŵ)X‖² / ‖WX‖² = tr(D H Dᵀ) / tr(W H Wᵀ) with D = W − Ŵ; H = I without statistics.
+func relativeError(_ weight: Matrix, _ encoded: EncodedMatrix, moment: DoubleMatrix?) -> Double {
+  let columns = weight.columns
+  let factor = moment.map { $0.values.map { Float($0) } }
+  let decoded = encoded.matrix.decoded()
+  let blockRows = 64
+  let blocks = (weight.rows + blockRows - 1) / blockRows
+  let sums = ParallelLoop.map(blocks) { block -> (error: Double, total: Double) in
+    let range =
+      block * blockRows * columns..<min((block + 1) * blockRows, weight.rows) * columns
+    let original = Array(weight.values[range])
+    var difference = original
+    for (index, position) in range.enumerated() { difference[index] -= decoded.values[position] }
+    return (energy(difference, factor, columns), energy(original, factor, columns))
+  }
+  let error = sums.reduce(0.0) { $0 + $1.error }, total = sums.reduce(0.0) { $0 + $1.total }
+  return total > 0 ? max(0, error) / total : 0
+}
+
+/// tr(R H Rᵀ) of some rows.
+private func energy(_ rows: [Float], _ moment: [Float]?, _ columns: Int) -> Double {
+  guard let moment else { return rows.reduce(0.0) { $0 + Double($1) * Double($1) } }
+  var product = [Float](repeating: 0, count: rows.count)
+  var target = product.mutableSpan
+  BLAS.addProduct(
+    scale: 1, rows.span, transposed: false, aStride: columns, moment.span, bStride: columns,
+    to: &target, cStride: columns, rows: rows.count / columns, columns: columns, depth: columns)
+  var sum = 0.0
+  for start in stride(from: 0, to: rows.count, by: columns) {
+    sum += Double(
+      dot(rows.span.extracting(start..<start + columns),
+        product.span.extracting(start..<start + columns)))
+  }
+  return sum
+}

@@ -1,0 +1,25 @@
+// The command line: arguments, terminal, exit status. One subcommand, one file.
+
+import ArgumentParser
+import Glibc
+
+@main struct Condense: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "condense",
+    abstract: "Turns a full model checkpoint into a compact bundle, and says what each step cost.",
+    version: "0.1.0",
+    subcommands: [Eval.self])
+
+  static func main() {
+    // Writing to a closed pipe ends the program quietly, as it does for other filters.
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      let status = ExitStatus.of(error)
+      guard let status else { exit(withError: error) }
+      Terminal.printError("\(error)")
+      Glibc.exit(status)
+    }
+  }
+}

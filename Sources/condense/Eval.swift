@@ -1,0 +1,76 @@
+import ArgumentParser
+import CondenseInference
+import Drift
+import JSONDocuments
+import Pipeline
+
+struct Eval: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Measure a model: perplexity, and KL, top-1 or cosine against a reference.",
+    discussion: """
+      Text is cut into windows without overlap and without special tokens; encoders read a sentence a \
+      line. docs/metrics.md defines every figure.
+      """)
+
+  @Argument(help: "A checkpoint folder or a bundle.") var model: String
+  @Option(help: ArgumentHelp("The model to compare with.", valueName: "model"))
+  var reference: String?
+  @OptionGroup(title: "Measure") var measure: MeasureOptions
+  @Flag(help: "Print one JSON document.") var json = false
+  @OptionGroup(title: "Common") var common: CommonOptions
+
+  func run() throws {
+    let progress = common.start()
+    let subject = try Model(path: model)
+    let other = try reference.map { try Model(path: $0) }
+    let text = ValidationText(
+      text: measure.text, context: measure.context,
+      scoring: measure.score == "half" ? .half : .all, windows: measure.windows,
+      pairs: measure.pairs)
+    let measurement = try Measurement(text, tokenizedFor: subject, reference: other)
+    let drift = try measurement.drift(of: subject) { progress.show("eval", $0) }
+    Terminal.print(json ? drift.json.indentedText : Self.table(drift))
+  }
+
+  static func table(_ drift: MeasuredDrift) -> String {
+    switch drift {
+    case .language(let drift):
+      var lines = [
+        "tokens scored      \(drift.tokens)", "perplexity         \(Figures.text(drift.perplexity, 4))",
+      ]
+      if let ratio = drift.perplexityRatio {
+        lines.append("perplexity ratio   \(Figures.text(ratio, 5))")
+      }
+      if let kl = drift.divergence {
+        lines += [
+          "KL mean            \(Figures.text(kl.mean, 6))  "
+            + "(95 %: \(Figures.text(kl.interval.lowerBound, 6)) … "
+            + "\(Figures.text(kl.interval.upperBound, 6)))",
+          "KL median          \(Figures.text(kl.median, 6))",
+          "KL 99 %            \(Figures.text(kl.p99, 5))",
+          "KL 99.9 %          \(Figures.text(kl.p999, 5))",
+          "KL max             \(Figures.text(kl.max, 5))",
+        ]
+      }
+      if let top1 = drift.top1 { lines.append("top-1 agreement    \(Figures.text(top1 * 100, 3)) %") }
+      return lines.joined(separator: "\n")
+    case .encoder(let drift):
+      var lines = ["sentences          \(drift.sentences)"]
+      if let cosine = drift.cosine {
+        lines += [
+          "cosine mean        \(Figures.text(cosine.mean, 6))  "
+            + "(95 %: \(Figures.text(cosine.interval.lowerBound, 6)) … "
+            + "\(Figures.text(cosine.interval.upperBound, 6)))",
+          "cosine 1 %         \(Figures.text(cosine.p01, 6))",
+          "cosine min         \(Figures.text(cosine.min, 6))",
+        ]
+      }
+      if let spearman = drift.spearman {
+        lines.append(
+          "Spearman × 100     \(Figures.text(spearman, 2))"
+            + (drift.referenceSpearman.map { "  (reference \(Figures.text($0, 2)))" } ?? ""))
+      }
+      return lines.joined(separator: "\n")
+    }
+  }
+}

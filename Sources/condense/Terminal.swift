@@ -1,0 +1,127 @@
+import ArgumentParser
+import Glibc
+import Tensors
+
+/// What goes to the terminal: results on standard output, everything else on standard error.
+enum Terminal {
+  /// Writes text to a descriptor; a failure there has nowhere to be said.
+  static func write(_ text: String, to descriptor: Int32) {
+    var text = text
+    text.withUTF8 { bytes in
+      var offset = 0
+      while offset < bytes.count {
+        let rest = unsafe UnsafeBufferPointer(rebasing: bytes[offset...])
+        let count = unsafe Glibc.write(descriptor, rest.baseAddress, rest.count)
+        if count <= 0 { return }
+        offset += count
+      }
+    }
+  }
+
+  /// A line on standard output.
+  static func print(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
+
+  /// The one line of an error.
+  static func printError(_ message: String) { write("Error: \(message)\n", to: STDERR_FILENO) }
+}
+
+/// Progress on standard error: a line that is rewritten on a terminal, JSON lines for machines, or nothing.
+final class ProgressReporter {
+  enum Style: String, CaseIterable, ExpressibleByArgument {
+    case auto, bar, jsonl, none
+  }
+
+  private let style: Style
+  private var started = ContinuousClock.now
+  private var lastShown: ContinuousClock.Instant?
+  private var task = ""
+
+  init(_ style: Style, quiet: Bool) {
+    let isTerminal = unsafe isatty(STDERR_FILENO) == 1 && getenv("CI") == nil
+    switch style {
+    case .auto: self.style = quiet || !isTerminal ? .none : .bar
+    default: self.style = quiet && style == .bar ? .none : style
+    }
+  }
+
+  /// Says how far a task is: at most ten times a second, with the time left.
+  func show(_ task: String, _ share: Double) {
+    let now = ContinuousClock.now
+    if task != self.task {
+      self.task = task
+      started = now
+      lastShown = nil
+    }
+    if let lastShown, share < 1, now - lastShown < .milliseconds(100) { return }
+    lastShown = now
+    switch style {
+    case .none, .auto: break
+    case .jsonl:
+      Terminal.write(
+        "{\"task\":\"\(task)\",\"done\":\(share)}\n", to: STDERR_FILENO)
+    case .bar:
+      let elapsed = (now - started) / .seconds(1)
+      let left = share > 0.01 ? elapsed / share * (1 - share) : 0
+      let percent = Int(share * 100)
+      Terminal.write(
+        "\r\u{1B}[K\(task) \(percent) %" + (left >= 1 ? ", \(Int(left)) s left" : ""),
+        to: STDERR_FILENO)
+      if share >= 1 { Terminal.write("\r\u{1B}[K", to: STDERR_FILENO) }
+    }
+  }
+
+  /// A line that stays, on standard error.
+  func note(_ line: String) {
+    if style == .bar { Terminal.write("\r\u{1B}[K", to: STDERR_FILENO) }
+    Terminal.write(line + "\n", to: STDERR_FILENO)
+  }
+}
+
+/// Options that every command has.
+struct CommonOptions: ParsableArguments {
+  @Option(help: "Threads to use; all cores by default.") var threads: Int?
+  @Flag(help: "Print errors and results only.") var quiet = false
+  @Option(help: "Progress on standard error: auto, bar, jsonl or none.")
+  var progress = ProgressReporter.Style.auto
+
+  func validate() throws {
+    if let threads, threads < 1 {
+      throw ValidationError("--threads is \(threads); it must be at least 1")
+    }
+  }
+
+  /// Applies the options to the process, and gives the progress reporter.
+  func start() -> ProgressReporter {
+    if let threads { ParallelLoop.threads = threads }
+    return ProgressReporter(progress, quiet: quiet)
+  }
+}
+
+/// Options of what a model is measured on.
+struct MeasureOptions: ParsableArguments {
+  @Option(
+    name: .long, parsing: .upToNextOption,
+    help: ArgumentHelp("Text to measure on; encoders read a sentence a line.", valueName: "file"))
+  var text: [String] = []
+  @Option(help: "Tokens of a window.") var context = 256
+  @Option(help: "Predictions that count: all, or half a window as llama-perplexity does.")
+  var score = "all"
+  @Option(help: "At most this many windows or sentences, from the start.") var windows: Int?
+  @Option(help: ArgumentHelp("Labelled pairs: sentence1,sentence2,score.", valueName: "file.csv"))
+  var pairs: String?
+
+  func validate() throws {
+    guard !text.isEmpty || pairs != nil else {
+      throw ValidationError("--text FILE is missing: a model is measured on a text")
+    }
+    guard (2...1 << 20).contains(context) else {
+      throw ValidationError("--context is \(context); it must be 2 to 1048576")
+    }
+    guard score == "all" || score == "half" else {
+      throw ValidationError("--score is '\(score)'; it must be all or half")
+    }
+    if let windows, windows < 1 {
+      throw ValidationError("--windows is \(windows); it must be at least 1")
+    }
+  }
+}
