@@ -71,7 +71,8 @@ let package = Package(
       ]),
     .executableTarget(
       name: "condense",
-      dependencies: ["Pipeline", "CondenseInference", argumentParser], swiftSettings: unsafeMarked),
+      dependencies: ["Pipeline", "CondenseInference", "Bundles", "Calibration", "Checkpoints", "Drift",
+        "JSONDocuments", "Networks", "Quantization", "Tensors", "Tokenization", argumentParser,], swiftSettings: unsafeMarked),
 
     .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
       swiftSettings: strict),

@@ -1,7 +1,7 @@
 import Bundles
 public import Checkpoints
 public import Networks
-import Tensors
+import JSONDocuments
 public import Tokenization
 
 /// A model that is open and ready to run: a bundle or a checkpoint folder.
@@ -64,5 +64,23 @@ public struct Model {
         path: checkpoint.path, .unsupported("embedding text with a \(network.family) decoder"))
     }
     return model
+  }
+}
+
+extension Model {
+  /// Ids that end a text: `eos_token_id` of the generation configuration, or of the model's.
+  public var endTokens: Set<Int32> {
+    var configurations = [checkpoint.configuration]
+    if let bytes = try? checkpoint.sideFile("generation_config.json"),
+      let json = try? JSONValue(parsing: bytes)
+    {
+      configurations.insert(json, at: 0)
+    }
+    for configuration in configurations {
+      guard let value = configuration["eos_token_id"], !value.isNull else { continue }
+      let ids = value.array?.compactMap(\.integer) ?? [value.integer].compactMap { $0 }
+      return Set(ids.map { Int32(clamping: $0) })
+    }
+    return []
   }
 }

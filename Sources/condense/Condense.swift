@@ -8,7 +8,9 @@ import Glibc
     commandName: "condense",
     abstract: "Turns a full model checkpoint into a compact bundle, and says what each step cost.",
     version: "0.1.0",
-    subcommands: [Eval.self])
+    subcommands: [
+      Quantize.self, Pack.self, Eval.self, Verify.self, Generate.self, Tokenize.self, Embed.self,
+    ])
 
   static func main() {
     // Writing to a closed pipe ends the program quietly, as it does for other filters.

@@ -44,7 +44,9 @@ enum ExitStatus {
       default: return malformedInput
       }
     case is TokenizerError, is TextError, is DriftError, is JSONError: return malformedInput
-    case is QuantizationError: return malformedInput
+    case is QuantizationError, is LayerError: return malformedInput
+    case is EncodingRuleError: return usage
+    case is VerificationError: return answerIsNo
     case is RecipeError: return wrongRecipe
     case is ValidationError, is ExitCode, is CleanExit: return nil
     default: return String(reflecting: type(of: error)).hasPrefix("ArgumentParser.") ? nil : bug

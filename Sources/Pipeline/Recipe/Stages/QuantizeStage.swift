@@ -1,20 +1,6 @@
 // The options of `quantize`.
 
-/// How codes are found for a weight matrix.
-public enum QuantizationMethod: String, Sendable, CaseIterable {
-  /// Round to nearest.
-  case rtn
-  /// Round column by column, each error pushed onto the columns not yet rounded.
-  case gptq
-}
-
-/// How the range of a group's grid is chosen.
-public enum GridSearch: String, Sendable, CaseIterable {
-  /// From the least to the largest weight.
-  case minmax
-  /// The range with the least squared error, weighted by H where there is one.
-  case mse
-}
+public import Quantization
 
 /// Another encoding for the tensors of a pattern.
 public struct EncodingOverride: Sendable, Equatable {

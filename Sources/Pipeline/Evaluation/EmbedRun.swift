@@ -1,0 +1,50 @@
+// What `embed` and `tokenize` do with files.
+
+import Bundles
+import Calibration
+import Checkpoints
+public import CondenseInference
+import Drift
+import Networks
+public import Tensors
+public import Tokenization
+
+/// Embeds the lines of a text.
+public enum EmbedRun {
+  /// One embedding for each line that is not empty, in order: `[lines, width]`.
+  public static func run(
+    model: Model, textPath: String, progress: (Double) -> Void = { _ in }
+  ) throws -> Matrix {
+    let encoder = try model.textEncoder()
+    let tokenizer = try model.requiredTokenizer()
+    let lines = String(decoding: try FilePath.read(textPath), as: UTF8.self)
+      .split(whereSeparator: \.isNewline)
+    guard !lines.isEmpty else { throw TextError(path: textPath, .empty) }
+    let sequences = lines.map {
+      SentenceTokens.ids(of: String($0), tokenizer: tokenizer, limit: encoder.maximumTokens)
+    }
+    if let id = sequences.joined().first(where: { Int($0) >= encoder.vocabularySize }) {
+      throw TextError(
+        path: textPath, .idOutsideVocabulary(id: id, vocabulary: encoder.vocabularySize))
+    }
+    return EncoderEvaluator.embeddings(sequences, encoder, progress: progress)
+  }
+}
+
+/// The tokenizer of whatever a path names.
+public enum ModelTokenizer {
+  /// Opens a checkpoint folder's or a bundle's tokenizer, or a tokenizer file itself.
+  public static func open(_ path: String) throws -> Tokenizer {
+    if FilePath.kind(of: path) == .folder || path.hasSuffix(".condensed") {
+      let checkpoint = try CheckpointOpener.open(path)
+      guard let tokenizer = try Model.tokenizer(of: checkpoint) else {
+        throw CheckpointError(path: path, .missingFile("tokenizer.json"))
+      }
+      return tokenizer
+    }
+    return try Tokenizer(contentsOf: try FilePath.read(path), name: path)
+  }
+}
+
+/// The bytes of a text file or of standard input.
+public func readText(_ path: String) throws -> [UInt8] { try FilePath.read(path) }

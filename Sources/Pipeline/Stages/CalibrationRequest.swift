@@ -1,0 +1,58 @@
+// The calibration text of a stage: read, tokenized, chosen and hashed.
+
+import Calibration
+import Checkpoints
+import CondenseInference
+import JSONDocuments
+import Networks
+
+/// The texts and how much of them.
+public struct CalibrationRequest: Sendable, Equatable {
+  /// Files of text; encoders read a sentence a line.
+  public var text: [String]
+  /// Tokens that are asked for.
+  public var tokens: Int
+  /// Tokens of a window, for language models.
+  public var context: Int
+  /// Of the choice of windows.
+  public var seed: Int
+
+  /// A request.
+  public init(text: [String], tokens: Int = 65536, context: Int = 256, seed: Int = 0) {
+    self.text = text
+    self.tokens = tokens
+    self.context = context
+    self.seed = seed
+  }
+
+  /// The set for a model, and the hashes of the files in order.
+  func load(for model: Model) throws -> (set: CalibrationSet, hashes: [String]) {
+    var texts: [(path: String, bytes: [UInt8])] = []
+    for path in text { texts.append((path, try FilePath.read(path))) }
+    let tokenizer = try model.requiredTokenizer()
+    let set: CalibrationSet
+    if let encoder = model.network as? any TextEncoder {
+      set = try CalibrationSet(
+        lines: texts, tokenizer: tokenizer, limit: encoder.maximumTokens,
+        vocabulary: encoder.vocabularySize, tokens: tokens, seed: UInt64(seed))
+    } else {
+      let windows = try TextWindows(
+        texts: texts, tokenizer: tokenizer, context: context,
+        vocabulary: model.network.vocabularySize)
+      set = CalibrationSet(windows: windows, tokens: tokens, seed: UInt64(seed))
+    }
+    return (set, texts.map { ContentHash.of($0.bytes) })
+  }
+
+  /// What the lineage says of it.
+  func json(used: Int, hashes: [String]) -> JSONValue {
+    [
+      "files": .array(
+        zip(text, hashes).map { path, hash in
+          ["name": .string(FilePath.name(of: path)), "sha256": .string(hash)]
+        }),
+      "tokens_asked": .integer(tokens), "tokens_used": .integer(used),
+      "context": .integer(context), "seed": .integer(seed),
+    ]
+  }
+}

@@ -1,0 +1,214 @@
+// Which tensor gets which encoding: rules by pattern, checked against the model before any work starts.
+
+import Tensors
+public import Checkpoints
+public import Encodings
+public import Networks
+
+/// What a rule does with the tensors it matches.
+public enum TensorTarget: Sendable, Equatable {
+  /// Stored on group grids.
+  case encode(GroupIntegers)
+  /// Left as it is.
+  case copy
+
+  /// The encoding's name, or `copy`.
+  public var name: String {
+    switch self {
+    case .encode(let encoding): encoding.name
+    case .copy: "copy"
+    }
+  }
+}
+
+/// `ENCODING` for all linear layers of the branches, or `PATTERN=ENCODING`.
+public struct EncodingRule: Sendable, Equatable {
+  /// Names that the rule matches, `*` for any run of characters; nil for the linear layers of all branches.
+  public let pattern: String?
+  /// What becomes of them.
+  public let target: TensorTarget
+
+  /// A rule.
+  public init(pattern: String?, target: TensorTarget) {
+    self.pattern = pattern
+    self.target = target
+  }
+
+  /// Reads a rule as it stands on the command line.
+  public init(_ text: String) throws(EncodingRuleError) {
+    let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+    let name = String(parts.last ?? "")
+    pattern = parts.count == 2 ? String(parts[0]) : nil
+    target = try Self.target(name)
+    if pattern?.isEmpty == true { throw .emptyPattern(rule: text) }
+  }
+
+  /// The target of a name.
+  public static func target(_ name: String) throws(EncodingRuleError) -> TensorTarget {
+    if name == "copy" { return .copy }
+    guard let encoding = GroupIntegers.named(name) else {
+      throw .unknownEncoding(
+        name: name, known: GroupIntegers.nameList + ", copy",
+        nearest: nearestWord(to: name, among: Self.allNames))
+    }
+    return .encode(encoding)
+  }
+
+  private static let allNames: [String] = (2...8).flatMap { bits in
+    (GroupIntegers.groupSizes.map { "g\($0)" } + ["channel"]).flatMap { group in
+      ["int\(bits)-\(group)", "int\(bits)-\(group)-sym"]
+    }
+  }
+}
+
+/// Why rules cannot be applied.
+public enum EncodingRuleError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// No encoding has this name.
+  case unknownEncoding(name: String, known: String, nearest: String?)
+  /// A rule whose pattern is empty.
+  case emptyPattern(rule: String)
+  /// A pattern that matches no tensor of the model.
+  case matchesNothing(pattern: String, nearest: String?)
+  /// No rule says what becomes of the linear layers.
+  case noDefault
+
+  /// One line without a full stop.
+  public var description: String {
+    switch self {
+    case .unknownEncoding(let name, let known, let nearest):
+      "--encoding: '\(name)' is unknown" + (nearest.map { "; did you mean '\($0)'?" } ?? "")
+        + " (known: \(known))"
+    case .emptyPattern(let rule): "--encoding: '\(rule)' has no pattern before '='"
+    case .matchesNothing(let pattern, let nearest):
+      "--encoding: the pattern '\(pattern)' matches no weight matrix"
+        + (nearest.map { "; the nearest name is '\($0)'" } ?? "")
+    case .noDefault: "--encoding ENCODING is missing: what should the linear layers become?"
+    }
+  }
+}
+
+/// A weight matrix that rules may name.
+public struct MatrixSite: Sendable, Equatable {
+  /// What a matrix is to the model.
+  public enum Role: Sendable, Equatable {
+    /// A linear layer of a branch.
+    case branch
+    /// The token embedding; tied, it is the head as well.
+    case embedding(isHead: Bool)
+    /// The output layer.
+    case head
+    /// A matrix of a checkpoint whose architecture is unknown.
+    case unknown
+  }
+
+  /// The weight's name in the checkpoint.
+  public let name: String
+  /// What it is.
+  public let role: Role
+  /// Rows and columns.
+  public let outputs, inputs: Int
+
+  /// Names that a pattern may match.
+  var aliases: [String] {
+    let module = name.hasSuffix(".weight") ? String(name.dropLast(7)) : name
+    return [name, module] + (role == .embedding(isHead: true) ? ["lm_head", "lm_head.weight"] : [])
+  }
+
+  /// The matrices of a model, in the order of the work: embedding, branches, head.
+  public static func all(of network: any Network) -> [MatrixSite] {
+    func site(_ linear: Linear, _ role: Role) -> MatrixSite {
+      MatrixSite(
+        name: linear.weightName, role: role, outputs: linear.matrix.outputs,
+        inputs: linear.matrix.inputs)
+    }
+    let model = network as? any LanguageModel
+    var sites = [site(network.embedding, .embedding(isHead: model?.isTied ?? false))]
+    sites += network.linearLayers.map { site($0, .branch) }
+    if let model, !model.isTied { sites.append(site(model.head, .head)) }
+    return sites
+  }
+
+  /// The float matrices of a checkpoint that no family knows.
+  public static func all(of checkpoint: any Checkpoint) -> [MatrixSite] {
+    checkpoint.logicalTensors.compactMap { tensor in
+      guard tensor.shape.count == 2, tensor.shape[0] > 1, tensor.shape[1] > 1,
+        checkpoint.manifest[tensor.name] != nil
+          || checkpoint.tensor(tensor.name)?.dtype.isFloat == true
+      else { return nil }
+      return MatrixSite(
+        name: tensor.name, role: .unknown, outputs: tensor.shape[0], inputs: tensor.shape[1])
+    }
+  }
+}
+
+/// What becomes of each matrix, and by which rule.
+public struct EncodingAssignment: Sendable {
+  /// One matrix.
+  public struct Item: Sendable, Equatable {
+    /// The matrix.
+    public let site: MatrixSite
+    /// What becomes of it.
+    public let target: TensorTarget
+    /// The pattern that decided, or why there is none.
+    public let rule: String
+  }
+
+  /// The matrices in the order of the work.
+  public let items: [Item]
+
+  /// Applies rules: a pattern goes before the default, and the last pattern that matches counts.
+  ///
+  /// - Throws: `EncodingRuleError` when a pattern matches nothing.
+  public init(_ rules: [EncodingRule], to sites: [MatrixSite]) throws(EncodingRuleError) {
+    let patterns = rules.filter { $0.pattern != nil }
+    guard let standard = rules.last(where: { $0.pattern == nil }) ?? (patterns.isEmpty ? nil : EncodingRule(pattern: nil, target: .copy))
+    else { throw .noDefault }
+    for rule in patterns {
+      let pattern = rule.pattern ?? ""
+      guard sites.contains(where: { $0.aliases.contains { matches($0, pattern: pattern) } }) else {
+        throw .matchesNothing(
+          pattern: pattern, nearest: nearestWord(to: pattern, among: sites.flatMap(\.aliases)))
+      }
+    }
+    items = sites.map { site in
+      for rule in patterns.reversed() {
+        let pattern = rule.pattern ?? ""
+        if site.aliases.contains(where: { matches($0, pattern: pattern) }) {
+          return Item(site: site, target: rule.target, rule: pattern)
+        }
+      }
+      switch site.role {
+      case .branch, .unknown: return Item(site: site, target: standard.target, rule: "default")
+      case .embedding, .head:
+        return Item(site: site, target: .copy, rule: "embeddings and heads are copied by default")
+      }
+    }
+  }
+
+  /// The target of a weight by name.
+  public subscript(name: String) -> Item? { items.first { $0.site.name == name } }
+}
+
+/// Whether a name matches a pattern in which `*` stands for any run of characters.
+public func matches(_ name: String, pattern: String) -> Bool {
+  let name = Array(name.utf8), pattern = Array(pattern.utf8)
+  var n = 0, p = 0
+  var star: (n: Int, p: Int)?
+  while n < name.count {
+    if p < pattern.count, pattern[p] == UInt8(ascii: "*") {
+      star = (n, p)
+      p += 1
+    } else if p < pattern.count, pattern[p] == name[n] {
+      n += 1
+      p += 1
+    } else if let last = star {
+      star = (last.n + 1, last.p)
+      n = last.n + 1
+      p = last.p + 1
+    } else {
+      return false
+    }
+  }
+  while p < pattern.count, pattern[p] == UInt8(ascii: "*") { p += 1 }
+  return p == pattern.count
+}

@@ -1,0 +1,112 @@
+// What became of one matrix: a row of the layer table, and the file that lets an interrupted stage resume.
+
+import Checkpoints
+import Encodings
+public import JSONDocuments
+import Quantization
+import Tensors
+
+/// One row of the layer table.
+public struct LayerRecord: Sendable, Equatable {
+  /// The weight's name.
+  public let tensor: String
+  /// Its new encoding.
+  public let encoding: String
+  /// The method that ran.
+  public let method: String
+  /// Stored bits over weights.
+  public let bitsPerWeight: Double
+  /// ‖(W−Ŵ)X‖² / ‖WX‖², or without calibration ‖W−Ŵ‖² / ‖W‖².
+  public let relativeError: Double
+  /// Whether the error is of outputs on calibration inputs, or of the weights alone.
+  public let isOutputError: Bool
+  /// Times the method did otherwise than asked.
+  public let fallbacks: Int
+  /// Inputs that calibration never saw.
+  public let deadInputs: Int
+
+  /// What the lineage and `drift.json` say.
+  public var json: JSONValue {
+    [
+      "tensor": .string(tensor), "encoding": .string(encoding), "method": .string(method),
+      "bits_per_weight": .number(bitsPerWeight),
+      isOutputError ? "relative_output_error" : "relative_weight_error": .number(relativeError),
+      "fallbacks": .integer(fallbacks), "dead_inputs": .integer(deadInputs),
+    ]
+  }
+
+  init(_ result: QuantizedWeight, name: String, isOutputError: Bool) {
+    tensor = name
+    encoding = result.encoded.encoding.name
+    method = result.method.rawValue
+    bitsPerWeight = result.encoded.encoding.bitsPerWeight(
+      outputs: result.encoded.outputs, inputs: result.encoded.inputs)
+    relativeError = result.relativeError
+    self.isOutputError = isOutputError
+    fallbacks = result.fallbacks
+    deadInputs = result.deadInputs
+  }
+
+  init?(json: JSONValue) {
+    let output = json["relative_output_error"]?.number
+    guard let tensor = json["tensor"]?.string, let encoding = json["encoding"]?.string,
+      let method = json["method"]?.string, let bits = json["bits_per_weight"]?.number,
+      let error = output ?? json["relative_weight_error"]?.number,
+      let fallbacks = json["fallbacks"]?.integer, let dead = json["dead_inputs"]?.integer
+    else { return nil }
+    self.tensor = tensor
+    self.encoding = encoding
+    self.method = method
+    bitsPerWeight = bits
+    relativeError = error
+    isOutputError = output != nil
+    self.fallbacks = fallbacks
+    deadInputs = dead
+  }
+}
+
+/// A finished matrix on disk.
+struct FinishedLayer {
+  let record: LayerRecord
+  let encoded: EncodedMatrix
+
+  private static let recordKey = "record"
+
+  /// Writes the layer; it appears only when it is complete.
+  func write(to path: String) throws {
+    let manifest = WeightManifest([
+      .init(
+        name: record.tensor, encoding: encoded.encoding, outputs: encoded.outputs,
+        inputs: encoded.inputs, method: record.method)
+    ])
+    let parts = encoded.encoding.parts(outputs: encoded.outputs, inputs: encoded.inputs)
+    let layout = SafetensorsLayout(
+      items: parts.map {
+        .init(name: record.tensor + $0.suffix, dtype: $0.dtype, shape: $0.shape)
+      },
+      metadata: [
+        (WeightManifest.metadataKey, manifest.json.compactText),
+        (Self.recordKey, record.json.compactText),
+      ])
+    var writer = try SafetensorsWriter(path: path, layout: layout)
+    for tensor in encoded.parts { try writer.write(tensor) }
+    try writer.finish()
+  }
+
+  /// Reads a layer that an earlier run of the same work finished; nil when there is none.
+  static func read(_ path: String, tensor name: String) throws -> FinishedLayer? {
+    guard FilePath.kind(of: path) == .file else { return nil }
+    let file = try SafetensorsFile(path: path)
+    let manifest = try WeightManifest(metadata: file.header.metadata, path: path)
+    guard let entry = manifest[name], let text = file.header.metadata[recordKey],
+      let record = LayerRecord(json: try JSONValue(parsing: text))
+    else { return nil }
+    let tensors = entry.encoding.parts(outputs: entry.outputs, inputs: entry.inputs).compactMap {
+      file.tensor(entry.name + $0.suffix)
+    }
+    return FinishedLayer(
+      record: record,
+      encoded: EncodedMatrix(
+        encoding: entry.encoding, outputs: entry.outputs, inputs: entry.inputs, parts: tensors))
+  }
+}

@@ -1,0 +1,57 @@
+// lineage.json: how a checkpoint came to be. It holds hashes and names, no paths, clocks or thread counts, so
+// that the same work gives the same bytes anywhere.
+
+public import Checkpoints
+import JSONDocuments
+import LinearAlgebra
+
+/// The version of this program.
+public let toolVersion = "0.1.0"
+
+enum Lineage {
+  /// The entry of a stage.
+  static func entry(
+    stage: String, options: JSONValue, seed: Int, input: any Checkpoint, inputHash: String,
+    calibration: JSONValue, work: JSONValue
+  ) throws -> JSONValue {
+    [
+      "schema": 1, "tool": .string("condense " + toolVersion), "stage": .string(stage),
+      "options": options, "seed": .integer(seed),
+      "computed_with": .string(BLAS.description),
+      "input": ["name": .string(FilePath.name(of: input.path)), "sha256": .string(inputHash)],
+      "calibration": calibration, "work": work, "parent": try parent(of: input),
+    ]
+  }
+
+  /// The lineage of a checkpoint; null when it is an original.
+  static func parent(of checkpoint: any Checkpoint) throws -> JSONValue {
+    try side("lineage.json", of: checkpoint)
+  }
+
+  /// A stage's own file in a checkpoint folder, or its copy in a bundle.
+  static func side(_ name: String, of checkpoint: any Checkpoint) throws -> JSONValue {
+    guard checkpoint is CheckpointFolder else { return .null }
+    let path = FilePath.join(checkpoint.path, name)
+    guard FilePath.kind(of: path) == .file else { return .null }
+    return try CheckpointFolder.json(at: path)
+  }
+}
+
+/// The hash of everything in a checkpoint that a stage depends on: weights, side files and lineage.
+public func contentHash(of checkpoint: any Checkpoint) throws -> String {
+  var hash = ContentHash()
+  if let folder = checkpoint as? CheckpointFolder {
+    for path in folder.weightFilePaths {
+      hash.update(FilePath.name(of: path))
+      hash.update(try ContentHash.of(file: path))
+    }
+    for name in folder.sideFileNames {
+      hash.update(name)
+      hash.update(ContentHash.of(try folder.sideFile(name)))
+    }
+    hash.update(try Lineage.parent(of: folder).compactText)
+  } else {
+    hash.update(try ContentHash.of(file: checkpoint.path))
+  }
+  return hash.digits
+}

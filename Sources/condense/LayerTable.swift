@@ -1,0 +1,54 @@
+import JSONDocuments
+import Pipeline
+
+/// The layer table, printed row by row as layers finish.
+final class LayerTable {
+  private let isQuiet: Bool
+
+  init(isQuiet: Bool) { self.isQuiet = isQuiet }
+
+  func start() {
+    guard !isQuiet else { return }
+    Terminal.print(
+      Self.pad("tensor", 46) + Self.pad("encoding", 16) + Self.pad("method", 8)
+        + Self.pad("bpw", 8) + Self.pad("rel. error", 12) + "seconds")
+  }
+
+  func add(_ row: LayerRecord, seconds: Double) {
+    guard !isQuiet else { return }
+    var line =
+      Self.pad(row.tensor, 46) + Self.pad(row.encoding, 16) + Self.pad(row.method, 8)
+      + Self.pad(Figures.text(row.bitsPerWeight, 3), 8)
+      + Self.pad(Figures.text(row.relativeError, 6), 12) + Figures.text(seconds, 2)
+    if row.deadInputs > 0 { line += "  \(row.deadInputs) dead inputs" }
+    if row.fallbacks > 0 { line += "  \(row.fallbacks) fallbacks" }
+    Terminal.print(line)
+  }
+
+  func finish(_ result: StageResult, output: String) {
+    if let calibration = result.calibration {
+      Terminal.print(
+        "calibration tokens: \(calibration.used) used, \(calibration.asked) asked for")
+    }
+    if result.resumedLayers > 0 {
+      Terminal.print("resumed: \(result.resumedLayers) layers were finished by an earlier run")
+    }
+    Terminal.print("wrote \(output)")
+  }
+
+  static func json(_ result: StageResult) -> JSONValue {
+    var object = JSONObject()
+    object["schema"] = 1
+    object["layers"] = .array(result.layers.map(\.json))
+    if let calibration = result.calibration {
+      object["calibration"] = [
+        "tokens_asked": .integer(calibration.asked), "tokens_used": .integer(calibration.used),
+      ]
+    }
+    return .object(object)
+  }
+
+  static func pad(_ text: String, _ width: Int) -> String {
+    text.count >= width ? text + " " : text + String(repeating: " ", count: width - text.count)
+  }
+}
