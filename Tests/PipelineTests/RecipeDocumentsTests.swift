@@ -10,7 +10,7 @@ import Testing
     .deletingLastPathComponent().deletingLastPathComponent().appending(path: "docs")
   static let command = "CONDENSE_WRITE_DOCS=1 swift test -c release -Xswiftc -enable-testing "
     + "--filter RecipeDocumentsTests"
-  static let writes = ProcessInfo.processInfo.environment["CONDENSE_WRITE_DOCS"] != nil
+  static let writes = ProcessInfo.processInfo.environment["CONDENSE_WRITE_DOCS"] == "1"
   static let start = "<!-- generated from the code: keys -->\n"
   static let end = "<!-- end of the generated part -->\n"
 

@@ -39,7 +39,7 @@ extension RecipeCodec where Value == Located<String> {
   }
 
   /// The name of a weight encoding.
-  static let encoding = located("encoding")
+  static let encoding = located("the name of an encoding")
 
   /// A path that keeps its place.
   static let path = RecipeCodec(
