@@ -44,6 +44,10 @@ import Testing
       "\"ci95\": [0.0196,0.0221]", "\"ci95\": [0.0196]",
       "stages[0].gates[0].ci95 is a list of 1, expected [low, high]"
     ),
+    (
+      "\"fallbacks\": 1", "\"fallbacks\": 9223372036854775807",
+      "stages[0].layers[1].fallbacks is 9223372036854775807, expected a count"
+    ),
     ("\"used\": 61440", "\"used\": []", "stages[0].calibration.used is an array, expected an integer"),
     ("\"layers\": []", "\"layers\": 4", "stages[1].layers is an integer, expected an array"),
   ]
@@ -138,6 +142,9 @@ import Testing
     for text in [report.html, report.markdown] {
       #expect(!text.contains("nan") && !text.contains("inf"))
     }
+    report.stages[0].bytes = .max
+    report.referenceBytes = .max
+    #expect(report.html.contains("9223372 TB") && report.markdown.contains("9223372 TB"))
     report.stages = []
     #expect(report.html.contains("nothing was measured"))
     #expect(report.markdown.contains("No stage ran."))

@@ -2,8 +2,8 @@
 
 /// A stage's place in the plot.
 private struct DriftPoint {
-  var names: [String]
-  let bytes: Double
+  let name: String
+  let bytes: Int
   let drift: Double
   let interval: Interval
 }
@@ -22,18 +22,16 @@ extension Markup {
       }
       guard drift.isFinite, interval.low.isFinite, interval.high.isFinite else { return nil }
       return DriftPoint(
-        names: [stage.name], bytes: Double(stage.bytes), drift: max(0, drift), interval: interval)
+        name: stage.name, bytes: stage.bytes, drift: max(0, drift), interval: interval)
     }
     guard !points.isEmpty else { return nil }
 
     let (width, left, right, top, bottom) = (1016.0, 64.0, 28.0, 26.0, 270.0)
     let reference = Double(report.referenceBytes)
     let x = PlotScale.linear(
-      points.map(\.bytes) + [reference], from: left, to: width - right, count: 8
-    ) { ReportNumbers.bytes(Int($0)) }
-    let y = PlotScale.linear(
-      points.map(\.interval.high), from: bottom, to: top, count: 5,
-      label: { $0 == 0 ? "0" : ReportNumbers.significant($0) })
+      points.map { Double($0.bytes) } + [reference], from: left, to: width - right, count: 8
+    ) { $0 == 0 ? "0" : ReportNumbers.trimmed(ReportNumbers.bytes(Int(exactly: $0) ?? .max)) }
+    let y = PlotScale.linear(points.map(\.interval.high), from: bottom, to: top, count: 5)
 
     var pieces = gridLines(y, from: left, to: width - right)
     for tick in x.ticks {
@@ -42,7 +40,7 @@ extension Markup {
         .element(
           "text",
           attributes([("x", position), ("y", bottom + 20)]) + [("text-anchor", "middle")],
-          tick.value == 0 ? "0" : tick.label))
+          tick.label))
     }
     let what = report.isEncoder ? "1 − mean cosine" : "mean KL, nats"
     pieces.append(.element("text", attributes([("x", left), ("y", top - 13)]), what))
@@ -52,7 +50,7 @@ extension Markup {
         "size of the result"))
 
     let trail = [(x.position(reference), y.position(0))]
-      + points.map { (x.position($0.bytes), y.position($0.drift)) }
+      + points.map { (x.position(Double($0.bytes)), y.position($0.drift)) }
     pieces.append(
       .element(
         "polyline",
@@ -67,22 +65,22 @@ extension Markup {
           + [("class", "origin")], []))
     var labels = [Label(text: "reference", x: x.position(reference), y: y.position(0))]
     for point in points {
-      let place = (x: x.position(point.bytes), y: y.position(point.drift))
+      let place = (x: x.position(Double(point.bytes)), y: y.position(point.drift))
       let (low, high) = (y.position(point.interval.low), y.position(point.interval.high))
       pieces.append(
         .element(
           "line", attributes([("x1", place.x), ("x2", place.x), ("y1", low), ("y2", high)])
             + [("class", "whisker")], []))
       let note =
-        "\(point.names[0]): \(ReportNumbers.bytes(Int(point.bytes))), "
+        "\(point.name): \(ReportNumbers.bytes(point.bytes)), "
         + ReportNumbers.significant(point.drift)
       pieces.append(
         .element(
           "circle", attributes([("cx", place.x), ("cy", place.y), ("r", 4.5)]) + [("class", "dot")],
           [.element("title", [], note)]))
-      labels.append(Label(text: point.names[0], x: place.x, y: place.y))
+      labels.append(Label(text: point.name, x: place.x, y: place.y))
     }
-    pieces += Label.merged(labels).map { $0.markup(middle: (left + width - right) / 2) }
+    pieces += Label.merged(labels).map { $0.markup(width: width) }
     return plot(
       width: width, height: bottom + 52, title: "Size of the result against drift", pieces)
   }
@@ -107,12 +105,13 @@ private struct Label {
     return merged
   }
 
-  func markup(middle: Double) -> Markup {
-    let isRight = x > middle
+  /// Right of the point, or left of it where that would leave the plot.
+  func markup(width: Double) -> Markup {
+    let isLeft = x + 10 + Markup.width(of: text) > width
     return .element(
       "text",
-      Markup.attributes([("x", isRight ? x - 10 : x + 10), ("y", y - 9)])
-        + [("text-anchor", isRight ? "end" : "start"), ("class", "name")], text)
+      Markup.attributes([("x", isLeft ? x - 10 : x + 10), ("y", y - 9)])
+        + [("text-anchor", isLeft ? "end" : "start"), ("class", "name")], text)
   }
 }
 
@@ -131,14 +130,19 @@ extension Markup {
       ])
   }
 
-  /// A horizontal line with a label for each tick; the lowest is the axis.
+  /// About how wide a label is; a little more with most fonts.
+  static func width(of text: String) -> Double { Double(text.count) * 6.8 }
+
+  /// A horizontal line with a label for each tick, and the axis at the bottom.
   static func gridLines(_ scale: PlotScale, from left: Double, to right: Double) -> [Markup] {
-    scale.ticks.enumerated().flatMap { index, tick -> [Markup] in
+    func line(at y: Double, _ kind: String) -> Markup {
+      .element(
+        "line", attributes([("x1", left), ("x2", right), ("y1", y), ("y2", y)])
+          + [("class", kind)], [])
+    }
+    return [line(at: scale.start, "axis")] + scale.ticks.flatMap { tick -> [Markup] in
       let y = scale.position(tick.value)
-      return [
-        .element(
-          "line", attributes([("x1", left), ("x2", right), ("y1", y), ("y2", y)])
-            + [("class", index == 0 ? "axis" : "grid")], []),
+      return (tick.value == scale.low ? [] : [line(at: y, "grid")]) + [
         .element(
           "text", attributes([("x", left - 10), ("y", y + 4)]) + [("text-anchor", "end")],
           tick.label),

@@ -9,7 +9,7 @@ extension DriftSummary {
       let cosine = json["cosine"]
       self = .encoder(
         EncoderDrift(
-          sentences: try json["sentences"].integer(),
+          sentences: try json["sentences"].count(),
           cosine: CosineSummary(
             mean: try cosine["mean"].number(), p01: try cosine["p01"].number(),
             min: try cosine["min"].number(), ci95: try Interval(json: cosine["ci95"])),
@@ -20,7 +20,7 @@ extension DriftSummary {
       let kl = json["kl"]
       self = .decoder(
         DecoderDrift(
-          tokens: try json["tokens"].integer(), perplexity: try json["perplexity"].number(),
+          tokens: try json["tokens"].count(), perplexity: try json["perplexity"].number(),
           perplexityRatio: try json["perplexity_ratio"].number(),
           kl: DivergenceSummary(
             mean: try kl["mean"].number(), median: try kl["median"].number(),
@@ -95,6 +95,16 @@ struct JSONMember {
   func integer() throws(RunReportError) -> Int {
     guard let integer = value?.integer else { throw error("an integer") }
     return integer
+  }
+
+  /// An integer from 0 to 2^53.
+  func count() throws(RunReportError) -> Int {
+    let limit = 1 << 53
+    let value = try integer()
+    guard (0...limit).contains(value) else {
+      throw RunReportError(path: path, found: "\(value)", expected: "a count")
+    }
+    return value
   }
 
   /// A number; `null`, as figures that are not finite are written, is not a number.

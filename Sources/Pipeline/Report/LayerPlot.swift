@@ -59,14 +59,14 @@ extension Markup {
     let (width, left, right, top, bottom) = (1016.0, 52.0, 8.0, 12.0, 250.0)
     let errors = strips.flatMap { $0.layers.compactMap(\.relativeOutputError) }
     let scale = PlotScale.logarithmic(errors, from: bottom, to: top)
-    let tilted = strips.count > 9 || strips.contains { $0.label.count > 14 }
-    let height = bottom + (tilted ? 96 : 34)
     var pieces = gridLines(scale, from: left, to: width - right)
 
     // A strip is as wide as its number of layers, but wide enough for its name.
     let least = 1.6
     let weights = strips.map { max(least, Double($0.layers.count).squareRoot() * 2) }
     let unit = (width - left - right) / weights.reduce(0, +)
+    let tilted = zip(strips, weights).contains { Markup.width(of: $0.label) > $1 * unit }
+    let height = bottom + (tilted ? 96 : 34)
     var x = left
     for (index, strip) in strips.enumerated() {
       let span = weights[index] * unit

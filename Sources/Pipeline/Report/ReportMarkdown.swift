@@ -9,7 +9,7 @@ extension RunReport {
     if !gates.rows.isEmpty { text += "\n## Gates\n\n" + Markdown.table(gates) }
     for stage in stages where !stage.layers.isEmpty {
       let worst = stage.layers.largestErrors(5)
-      let fallbacks = stage.layers.reduce(0) { $0 + $1.fallbacks }
+      let fallbacks = stage.layers.reduce(0) { $0 &+ $1.fallbacks }
       let count = stage.layers.count
       text += "\n## Layers of \(Markdown.code(stage.name))\n\n"
       text +=
@@ -35,11 +35,11 @@ extension RunReport {
   }
 
   private var headline: String {
-    guard let last = stages.last else { return "No stage ran.\n" }
+    guard let last = stages.last else { return "No stage ran." }
     var parts = ["**\(ReportNumbers.bytes(last.bytes))**"]
     if let ratio = shrinkage { parts.append(ratio) }
     parts.append("\(ReportNumbers.bitsPerWeight(last.bitsPerWeight)) bits per weight")
-    return parts.joined(separator: " · ") + "\n"
+    return parts.joined(separator: " · ")
   }
 
   /// How much smaller the result is than the reference, in words.

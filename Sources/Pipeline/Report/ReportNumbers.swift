@@ -17,7 +17,7 @@ enum ReportNumbers {
     return digits == 0 ? sign + padded : sign + padded.dropLast(digits) + "." + padded.suffix(digits)
   }
 
-  /// With three significant digits; powers of ten outside 0.001 to 9999.
+  /// With three significant digits, whole thousands in full; powers of ten outside 0.001 to 9994.
   static func significant(_ value: Double) -> String {
     guard value.isFinite, value != 0 else { return fixed(value, 0) }
     var exponent = 0
@@ -33,6 +33,15 @@ enum ReportNumbers {
     if (-3...3).contains(exponent) { return fixed(value, max(0, 2 - exponent)) }
     return (value < 0 ? "−" : "") + fixed(mantissa, 2) + "e" + (exponent < 0 ? "−" : "")
       + String(abs(exponent))
+  }
+
+  /// The same figure without zeros at its end, for axes.
+  static func trimmed(_ text: String) -> String {
+    let parts = text.split(separator: " ", maxSplits: 1).map(String.init)
+    guard var figure = parts.first, figure.contains("."), !figure.contains("e") else { return text }
+    while figure.hasSuffix("0") { figure.removeLast() }
+    if figure.hasSuffix(".") { figure.removeLast() }
+    return ([figure] + parts.dropFirst()).joined(separator: " ")
   }
 
   static func interval(_ interval: Interval, _ format: (Double) -> String) -> String {

@@ -33,7 +33,7 @@ extension RunReport {
     sections.append(
       section(
         "Drift by stage",
-        "Against the model that the run started from. Below a mean stands its 95 % interval."
+        "Against the model that the run started from\(scored). Below a mean stands its 95 % interval."
           + (isEncoder ? "" : " KL divergence is in nats."),
         [.table(.drift(of: self), label: "Drift by stage")]))
     let gates = ReportTable.gates(of: self)
@@ -44,8 +44,9 @@ extension RunReport {
       sections.append(
         section("Size against drift", "Each point is a stage; the bar is its 95 % interval.", [plot]))
     }
-    sections += stages.filter { !$0.layers.isEmpty }.map(layers)
-    sections.append(section("Stages", nil, stages.map(lineage)))
+    sections += stages.compactMap(layerPlot)
+    if !stages.isEmpty { sections.append(section("Stages", nil, stages.map(lineage))) }
+    sections += stages.filter { !$0.layers.isEmpty }.map(layerTable)
     sections.append(.element("footer", [], "Made by condense \(toolVersion)."))
     return sections
   }
@@ -85,21 +86,27 @@ extension RunReport {
       ])
   }
 
+  private var scored: String {
+    switch stages.lazy.compactMap(\.referenceDrift).first {
+    case .decoder(let drift)?: ", over \(ReportNumbers.count(drift.tokens)) tokens"
+    case .encoder(let drift)?: ", over \(ReportNumbers.count(drift.sentences)) sentences"
+    case nil: ""
+    }
+  }
+
   private var driftTile: [Markup] {
     switch stages.last(where: { $0.referenceDrift != nil })?.referenceDrift {
     case .decoder(let drift)?:
       return [
         tile(
           "mean KL, nats", [.text(ReportNumbers.significant(drift.kl.mean))],
-          ReportNumbers.interval(drift.kl.ci95, ReportNumbers.significant) + " · "
-            + ReportNumbers.count(drift.tokens) + " tokens")
+          ReportNumbers.interval(drift.kl.ci95, ReportNumbers.significant))
       ]
     case .encoder(let drift)?:
       return [
         tile(
           "mean cosine", [.text(ReportNumbers.cosine(drift.cosine.mean))],
-          ReportNumbers.interval(drift.cosine.ci95, ReportNumbers.cosine) + " · "
-            + ReportNumbers.count(drift.sentences) + " sentences")
+          ReportNumbers.interval(drift.cosine.ci95, ReportNumbers.cosine))
       ]
     case nil: return [tile("drift", [.text(ReportNumbers.absent)], "nothing was measured")]
     }
@@ -122,23 +129,31 @@ extension RunReport {
 
   // MARK: layers and stages
 
-  private func layers(of stage: StageReport) -> Markup {
+  private func layerPlot(of stage: StageReport) -> Markup? {
+    let title = "Output error by layer, \(stage.name)"
+    guard let plot = Markup.layerPlot(stage.layers, title: title) else { return nil }
     let hidden = LayerGroups(stage.layers).withoutError
-    let plot = Markup.layerPlot(stage.layers, title: "Relative output error by layer")
-    var words = ""
-    if plot != nil {
-      words = "Output error relative to the layer's output, ‖(W−Ŵ)X‖² / ‖WX‖², on a logarithmic "
-      words += "scale, by kind of layer and from the first block to the last."
-      if hidden > 0 {
-        words += " \(hidden) \(hidden == 1 ? "tensor without one is" : "tensors without one are")"
-        words += " in the table only."
-      }
+    var words = "‖(W−Ŵ)X‖² / ‖WX‖² on a logarithmic scale, by kind of layer, from the first block "
+    words += "to the last."
+    if hidden > 0 {
+      words += " \(hidden) \(hidden == 1 ? "tensor without one is" : "tensors without one are")"
+      words += " in the table only."
     }
     return .element(
       "section", [],
-      [.element("h2", [], [.text("Layers of "), .element("code", [], stage.name)])]
-        + (words.isEmpty ? [] : [.element("p", [], words)]) + (plot.map { [$0] } ?? [])
-        + [.table(.layers(stage.layers), label: "Layers of \(stage.name)")])
+      [
+        .element("h2", [], [.text("Output error by layer, "), .element("code", [], stage.name)]),
+        .element("p", [], words), plot,
+      ])
+  }
+
+  private func layerTable(of stage: StageReport) -> Markup {
+    .element(
+      "section", class: "dense",
+      [
+        .element("h2", [], [.text("Layers of "), .element("code", [], stage.name)]),
+        .table(.layers(stage.layers), label: "Layers of \(stage.name)"),
+      ])
   }
 
   private func lineage(of stage: StageReport) -> Markup {

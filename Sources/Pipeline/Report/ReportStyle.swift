@@ -19,16 +19,18 @@ extension Markup {
       margin: 0; background: var(--page); color: var(--ink);
       font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
     }
-    main { max-width: 1080px; margin: 0 auto; padding: 48px 32px 64px; }
+    main { max-width: 1140px; margin: 0 auto; padding: 48px 32px 64px; }
     header p { margin: 0; color: var(--muted); }
     h1 { margin: 2px 0 4px; font-size: 30px; line-height: 1.2; font-weight: 650; letter-spacing: -.01em;
       overflow-wrap: anywhere; }
     h2 { margin: 56px 0 4px; font-size: 19px; line-height: 1.3; font-weight: 650; }
     h3 { margin: 0 0 12px; font-size: 15px; font-weight: 650; overflow-wrap: anywhere; }
     h3 small { font-weight: 400; color: var(--muted); font-size: 13px; margin-left: 6px; }
-    section > p { margin: 0 0 16px; color: var(--muted); max-width: 68ch; }
+    section > p { margin: 0 0 16px; color: var(--muted); max-width: 76ch;
+      text-wrap: pretty; }
     code { font: 13px/1.45 ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas,
       "DejaVu Sans Mono", monospace; }
+    h2 code { font-size: .88em; font-weight: 600; }
     .tiles { display: grid; grid-template-columns: repeat(4, 1fr); margin-top: 32px;
       border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
     .tile { padding: 18px 20px 16px; border-left: 1px solid var(--line); min-width: 0; }
@@ -41,13 +43,14 @@ extension Markup {
     table { border-collapse: collapse; width: 100%; font-size: 13.5px;
       font-variant-numeric: tabular-nums; }
     th { font-weight: 500; color: var(--muted); font-size: 12.5px; text-align: left; white-space: nowrap;
-      vertical-align: bottom; padding: 6px 10px 7px; border-bottom: 1px solid var(--line); }
-    td { padding: 7px 10px; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
+      vertical-align: bottom; padding: 6px 9px 7px; border-bottom: 1px solid var(--line); }
+    td { padding: 7px 9px; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; }
     tr:last-child > td { border-bottom: 0; }
     th.number, td.number { text-align: right; }
     th:first-child, td:first-child { padding-left: 0; position: sticky; left: 0; background: var(--page); }
     th:last-child, td:last-child { padding-right: 0; }
     td small { display: block; color: var(--muted); font-size: 12px; line-height: 1.35; }
+    .dense td { padding-top: 4px; padding-bottom: 4px; }
     tr.part td { color: var(--muted); }
     tr.part td:first-child { padding-left: 16px; }
     .passed { color: var(--good); } .failed { color: var(--bad); } .undecided { color: var(--open); }
@@ -85,6 +88,7 @@ extension Markup {
       .tile p.value { font-size: 21px; }
       .tile:nth-child(odd) { border-left: 0; }
       .tile:nth-child(n + 3) { border-top: 1px solid var(--line); }
+      .dense td:first-child { min-width: 44vw; white-space: normal; overflow-wrap: anywhere; }
       dl { grid-template-columns: 1fr; gap: 0; }
       dd { margin-bottom: 9px; }
     }

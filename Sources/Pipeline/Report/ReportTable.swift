@@ -38,29 +38,31 @@ extension ReportTable {
       : ["perplexity", "ratio", "KL mean", "median", "99 %", "99.9 %", "largest", "top-1"]
     let titles = ["size", "bits/weight"] + figures + ["time"]
     var table = ReportTable(
-      columns: [Column(title: "stage", isNumber: false)] + titles.map { Column(title: $0) }
-        + [Column(title: "gate", isNumber: false)])
-    let blanks = Array(repeating: Cell(text: ""), count: figures.count + 3)
+      columns: ["stage", "gate"].map { Column(title: $0, isNumber: false) }
+        + titles.map { Column(title: $0) })
+    let size = Numbers.bytes(report.referenceBytes)
+    let blanks = Array(repeating: Cell(text: ""), count: figures.count + 2)
     table.rows.append(
-      Row(cells: [Cell(text: "reference"), Cell(text: Numbers.bytes(report.referenceBytes))] + blanks))
+      Row(cells: [Cell(text: "reference"), Cell(text: ""), Cell(text: size)] + blanks))
     for stage in report.stages {
       table.rows.append(
         Row(
           cells: [
-            Cell(text: stage.name, isCode: true), Cell(text: Numbers.bytes(stage.bytes)),
+            Cell(text: stage.name, isCode: true),
+            Cell(text: stage.verdict?.rawValue ?? "none", verdict: stage.verdict),
+            Cell(text: Numbers.bytes(stage.bytes)),
             Cell(text: Numbers.bitsPerWeight(stage.bitsPerWeight)),
           ] + cells(stage.referenceDrift, isEncoder: isEncoder) + [
-            Cell(text: Numbers.seconds(stage.seconds)),
-            Cell(text: stage.verdict?.rawValue ?? "no gate", verdict: stage.verdict),
+            Cell(text: Numbers.seconds(stage.seconds))
           ]))
       for slice in stage.slices {
         let gate = stage.gates.filter { $0.slice == slice.name }.worst
         table.rows.append(
           Row(
-            cells: [Cell(text: slice.name, isCode: true), Cell(text: ""), Cell(text: "")]
-              + cells(slice.drift, isEncoder: isEncoder) + [
-                Cell(text: ""), Cell(text: gate?.rawValue ?? "", verdict: gate),
-              ], isPart: true))
+            cells: [
+              Cell(text: slice.name, isCode: true), Cell(text: gate?.rawValue ?? "", verdict: gate),
+              Cell(text: ""), Cell(text: ""),
+            ] + cells(slice.drift, isEncoder: isEncoder) + [Cell(text: "")], isPart: true))
       }
     }
     return table

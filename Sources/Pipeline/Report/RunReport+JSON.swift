@@ -28,7 +28,7 @@ extension RunReport {
     self.init(
       toolVersion: try root["tool_version"].string(), model: try root["model"].string(),
       architecture: try root["architecture"].string(),
-      referenceBytes: try root["reference_bytes"].integer(),
+      referenceBytes: try root["reference_bytes"].count(),
       stages: try root["stages"].map { (stage) throws(RunReportError) in
         try StageReport(json: stage)
       })
@@ -51,7 +51,7 @@ extension StageReport {
     self.init(
       name: try json["name"].string(), kind: try json["kind"].string(),
       options: try json["options"].object(), inputHash: try json["input_sha256"].string(),
-      outputHash: try json["output_sha256"].string(), bytes: try json["bytes"].integer(),
+      outputHash: try json["output_sha256"].string(), bytes: try json["bytes"].count(),
       bitsPerWeight: try json["bits_per_weight"].number(), seconds: try json["seconds"].number())
     referenceDrift = try json["drift"]["reference"].ifPresent(DriftSummary.init)
     inputDrift = try json["drift"]["input"].ifPresent(DriftSummary.init)
@@ -63,7 +63,7 @@ extension StageReport {
       try LayerResult(json: layer)
     }
     calibration = try json["calibration"].ifPresent { (use) throws(RunReportError) in
-      CalibrationUse(asked: try use["asked"].integer(), used: try use["used"].integer())
+      CalibrationUse(asked: try use["asked"].count(), used: try use["used"].count())
     }
   }
 
@@ -114,7 +114,7 @@ extension LayerResult {
       relativeOutputError: try json["relative_output_error"].ifPresent {
         (error) throws(RunReportError) in try error.number()
       },
-      seconds: try json["seconds"].number(), fallbacks: try json["fallbacks"].integer())
+      seconds: try json["seconds"].number(), fallbacks: try json["fallbacks"].count())
   }
 
   fileprivate var json: JSONValue {
