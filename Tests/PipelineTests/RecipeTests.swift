@@ -77,7 +77,8 @@ import Testing
 
   @Test func hardTextsSurviveTheRoundTrip() throws {
     let names = [
-      "${x}", "$${", "a: b", "# c", "'", "\"", "\\", "true", "1e5", "~", "-", "é\u{85}\u{7F}\u{FEFF}😀",
+      "${x}", "$${", "a: b", "# c", "'", "\"", "\\", "true", "1e5", "~", "-",
+      "é\u{85}\u{7F}\u{FEFF}😀",
       "a\nb", "\u{2028}", " lead", "*star", "&a", "{", "%", "@", "null", "0x1F", "1_000", ".inf",
     ]
     var recipe = try readRecipe(smallRecipe)

@@ -7,7 +7,8 @@ import Testing
     "three significant digits",
     arguments: [
       (0, "0"), (1, "1.00"), (0.02123, "0.0212"), (0.0010049, "0.00100"), (0.00099949, "9.99e−4"),
-      (0.0009996, "0.00100"), (9.996, "10.0"), (99.96, "100"), (9994.4, "9994"), (9999, "1.00e4"), (12345, "1.23e4"),
+      (0.0009996, "0.00100"), (9.996, "10.0"), (99.96, "100"), (9994.4, "9994"), (9999, "1.00e4"),
+      (12345, "1.23e4"),
       (-0.5, "−0.500"), (1e-12, "1.00e−12"), (4.2e-5, "4.20e−5"), (.nan, "–"), (.infinity, "∞"),
       (-.infinity, "–"), (.leastNonzeroMagnitude, "4.94e−324"), (1e308, "1.00e308"),
     ] as [(Double, String)])
@@ -26,7 +27,8 @@ import Testing
   }
 
   @Test(
-    "sizes", arguments: [
+    "sizes",
+    arguments: [
       (0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (4_123_456, "4.12 MB"),
       (23_100_000, "23.1 MB"), (999_600, "1.00 MB"), (90_900_000_000, "90.9 GB"),
       (Int.max, "9223372 TB"),
@@ -51,7 +53,9 @@ import Testing
     #expect(ReportNumbers.count(999) == "999")
     #expect(ReportNumbers.count(65_536) == "65\u{202F}536")
     #expect(ReportNumbers.count(-1_234_567) == "−1\u{202F}234\u{202F}567")
-    #expect(ReportNumbers.count(.min) == "−9\u{202F}223\u{202F}372\u{202F}036\u{202F}854\u{202F}775\u{202F}808")
+    #expect(
+      ReportNumbers.count(.min)
+        == "−9\u{202F}223\u{202F}372\u{202F}036\u{202F}854\u{202F}775\u{202F}808")
   }
 
   @Test func axesShowNoZerosAtTheEnd() {
@@ -119,7 +123,8 @@ import Testing
   @Test func labelsAreAsShortAsTheyCanBe() {
     #expect(
       groups([
-        "encoder.layer.0.attention.self.query.weight", "encoder.layer.0.attention.output.dense.weight",
+        "encoder.layer.0.attention.self.query.weight",
+        "encoder.layer.0.attention.output.dense.weight",
         "encoder.layer.0.intermediate.dense.weight", "encoder.layer.0.output.dense.weight",
       ]) == ["query 1", "attention.output.dense 1", "intermediate.dense 1", "output.dense 1"])
   }

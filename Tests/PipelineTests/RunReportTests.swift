@@ -48,7 +48,10 @@ import Testing
       "\"fallbacks\": 1", "\"fallbacks\": 9223372036854775807",
       "stages[0].layers[1].fallbacks is 9223372036854775807, expected a count"
     ),
-    ("\"used\": 61440", "\"used\": []", "stages[0].calibration.used is an array, expected an integer"),
+    (
+      "\"used\": 61440", "\"used\": []",
+      "stages[0].calibration.used is an array, expected an integer"
+    ),
     ("\"layers\": []", "\"layers\": 4", "stages[1].layers is an integer, expected an array"),
   ]
 
@@ -154,7 +157,8 @@ import Testing
   @Test func writesThreeFiles() throws {
     let kept = ProcessInfo.processInfo.environment["CONDENSE_REPORTS"]
     let folder = URL(
-      filePath: kept ?? FileManager.default.temporaryDirectory.path + "/report-\(UUID().uuidString)")
+      filePath: kept ?? FileManager.default.temporaryDirectory.path + "/report-\(UUID().uuidString)"
+    )
     defer { if kept == nil { try? FileManager.default.removeItem(at: folder) } }
     for (name, report) in zip(["small", "large", "encoder", "hostile"], Self.samples) {
       let directory = folder.appending(path: name)

@@ -127,7 +127,8 @@ enum SampleReports {
       kinds.enumerated().map { index, kind in
         LayerResult(
           tensor: "encoder.layer.\(block).\(kind).weight", encoding: "int4-g32", method: "gptq",
-          bitsPerWeight: 4.53, relativeOutputError: 0.002 * Double(index + 1) * Double(block + 2) / 5,
+          bitsPerWeight: 4.53,
+          relativeOutputError: 0.002 * Double(index + 1) * Double(block + 2) / 5,
           seconds: 0.8)
       }
     }

@@ -98,7 +98,8 @@ public struct RecipeSetting: Sendable {
     case .list(var elements)?:
       guard let index = Int(key), elements.indices.contains(index) else {
         let known = elements.indices.map(String.init)
-        throw RecipeError(at: option, .unknownSetting(self.path.joined(separator: "."), known: known))
+        throw RecipeError(
+          at: option, .unknownSetting(self.path.joined(separator: "."), known: known))
       }
       elements[index] = try set(rest, in: elements[index])
       return RecipeNode(value: .list(elements), place: node?.place ?? option, directory: ".")

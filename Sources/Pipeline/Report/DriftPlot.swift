@@ -49,13 +49,16 @@ extension Markup {
         "text", attributes([("x", width - right), ("y", bottom + 42)]) + [("text-anchor", "end")],
         "size of the result"))
 
-    let trail = [(x.position(reference), y.position(0))]
+    let trail =
+      [(x.position(reference), y.position(0))]
       + points.map { (x.position(Double($0.bytes)), y.position($0.drift)) }
     pieces.append(
       .element(
         "polyline",
         [
-          ("points", trail.map { "\(coordinate($0.0)),\(coordinate($0.1))" }.joined(separator: " ")),
+          (
+            "points", trail.map { "\(coordinate($0.0)),\(coordinate($0.1))" }.joined(separator: " ")
+          ),
           ("class", "trail"),
         ], []))
     pieces.append(
@@ -69,14 +72,16 @@ extension Markup {
       let (low, high) = (y.position(point.interval.low), y.position(point.interval.high))
       pieces.append(
         .element(
-          "line", attributes([("x1", place.x), ("x2", place.x), ("y1", low), ("y2", high)])
+          "line",
+          attributes([("x1", place.x), ("x2", place.x), ("y1", low), ("y2", high)])
             + [("class", "whisker")], []))
       let note =
         "\(point.name): \(ReportNumbers.bytes(point.bytes)), "
         + ReportNumbers.significant(point.drift)
       pieces.append(
         .element(
-          "circle", attributes([("cx", place.x), ("cy", place.y), ("r", 4.5)]) + [("class", "dot")],
+          "circle",
+          attributes([("cx", place.x), ("cy", place.y), ("r", 4.5)]) + [("class", "dot")],
           [.element("title", [], note)]))
       labels.append(Label(text: point.name, x: place.x, y: place.y))
     }
@@ -95,8 +100,9 @@ private struct Label {
   static func merged(_ labels: [Label]) -> [Label] {
     var merged: [Label] = []
     for label in labels {
-      if let near = merged.firstIndex(where: { abs($0.x - label.x) < 48 && abs($0.y - label.y) < 14 })
-      {
+      if let near = merged.firstIndex(where: {
+        abs($0.x - label.x) < 48 && abs($0.y - label.y) < 14
+      }) {
         merged[near].text += ", " + label.text
       } else {
         merged.append(label)
@@ -137,17 +143,19 @@ extension Markup {
   static func gridLines(_ scale: PlotScale, from left: Double, to right: Double) -> [Markup] {
     func line(at y: Double, _ kind: String) -> Markup {
       .element(
-        "line", attributes([("x1", left), ("x2", right), ("y1", y), ("y2", y)])
+        "line",
+        attributes([("x1", left), ("x2", right), ("y1", y), ("y2", y)])
           + [("class", kind)], [])
     }
-    return [line(at: scale.start, "axis")] + scale.ticks.flatMap { tick -> [Markup] in
-      let y = scale.position(tick.value)
-      return (tick.value == scale.low ? [] : [line(at: y, "grid")]) + [
-        .element(
-          "text", attributes([("x", left - 10), ("y", y + 4)]) + [("text-anchor", "end")],
-          tick.label),
-      ]
-    }
+    return [line(at: scale.start, "axis")]
+      + scale.ticks.flatMap { tick -> [Markup] in
+        let y = scale.position(tick.value)
+        return (tick.value == scale.low ? [] : [line(at: y, "grid")]) + [
+          .element(
+            "text", attributes([("x", left - 10), ("y", y + 4)]) + [("text-anchor", "end")],
+            tick.label)
+        ]
+      }
   }
 
   static func attributes(_ values: [(String, Double)]) -> [(String, String)] {

@@ -11,7 +11,9 @@ indirect enum Markup {
   /// The page's own style sheet, the only text that is not escaped.
   case style(StaticString)
 
-  static func element(_ name: String, _ attributes: [(String, String)] = [], _ text: String) -> Markup {
+  static func element(_ name: String, _ attributes: [(String, String)] = [], _ text: String)
+    -> Markup
+  {
     .element(name, attributes, [.text(text)])
   }
 

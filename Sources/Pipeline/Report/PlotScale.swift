@@ -46,7 +46,8 @@ struct PlotScale {
       return Tick(value: value, label: label?(value) ?? Self.label(value, exponent: exponent))
     }
     return PlotScale(
-      low: 0, high: Double(steps) * step, isLogarithmic: false, ticks: ticks, start: start, end: end)
+      low: 0, high: Double(steps) * step, isLogarithmic: false, ticks: ticks, start: start, end: end
+    )
   }
 
   /// As many digits as the step needs, and no zeros at the end.
@@ -66,7 +67,9 @@ struct PlotScale {
     let first = Int(log10(smallest).rounded(.down))
     let last = max(first, Int(log10(largest).rounded(.up)))
     // (factor, exponent) of every possible tick, in order.
-    let all = (first...last + 1).flatMap { exponent in [1, 2, 5].map { (factor: $0, exponent: exponent) } }
+    let all = (first...last + 1).flatMap { exponent in
+      [1, 2, 5].map { (factor: $0, exponent: exponent) }
+    }
     func value(_ tick: (factor: Int, exponent: Int)) -> Double {
       Double(tick.factor) * pow(10, Double(tick.exponent))
     }
@@ -85,7 +88,7 @@ struct PlotScale {
 
   private static func power(_ exponent: Int, times factor: Int) -> String {
     switch exponent {
-    case -4 ..< 0: ReportNumbers.fixed(Double(factor) * pow(10, Double(exponent)), -exponent)
+    case -4..<0: ReportNumbers.fixed(Double(factor) * pow(10, Double(exponent)), -exponent)
     case 0...3: ReportNumbers.fixed(Double(factor) * pow(10, Double(exponent)), 0)
     default: "\(factor)e\(exponent < 0 ? "−" : "")\(abs(exponent))"
     }

@@ -14,7 +14,8 @@ enum ReportNumbers {
     let all = String(Int(scaled))
     let padded = String(repeating: "0", count: max(0, digits + 1 - all.count)) + all
     let sign = value < 0 && scaled > 0 ? "−" : ""
-    return digits == 0 ? sign + padded : sign + padded.dropLast(digits) + "." + padded.suffix(digits)
+    return digits == 0
+      ? sign + padded : sign + padded.dropLast(digits) + "." + padded.suffix(digits)
   }
 
   /// With three significant digits, whole thousands in full; powers of ten outside 0.001 to 9994.

@@ -15,7 +15,8 @@ extension RunReport {
           [
             .element("meta", [("charset", "utf-8")], []),
             .element(
-              "meta", [("name", "viewport"), ("content", "width=device-width, initial-scale=1")], []),
+              "meta", [("name", "viewport"), ("content", "width=device-width, initial-scale=1")], []
+            ),
             .element(
               "meta",
               [
@@ -42,7 +43,8 @@ extension RunReport {
     }
     if let plot = Markup.driftPlot(self) {
       sections.append(
-        section("Size against drift", "Each point is a stage; the bar is its 95 % interval.", [plot]))
+        section(
+          "Size against drift", "Each point is a stage; the bar is its 95 % interval.", [plot]))
     }
     sections += stages.compactMap(layerPlot)
     if !stages.isEmpty { sections.append(section("Stages", nil, stages.map(lineage))) }
@@ -187,7 +189,8 @@ extension RunReport {
       [
         .element(
           "h3", [],
-          [.text(stage.name)] + (stage.name == stage.kind ? [] : [.element("small", [], stage.kind)])),
+          [.text(stage.name)]
+            + (stage.name == stage.kind ? [] : [.element("small", [], stage.kind)])),
         .element(
           "dl", [],
           entries.flatMap { [.element("dt", [], $0.0), .element("dd", [], $0.1)] }),
@@ -211,7 +214,8 @@ extension Markup {
   /// A verdict as sign and word: never by colour alone.
   static func verdict(_ verdict: GateVerdict?, _ word: String) -> Markup {
     guard let verdict else { return .text(word) }
-    return .element("span", class: "verdict \(verdict.rawValue)", [.text("\(verdict.mark) \(word)")])
+    return .element(
+      "span", class: "verdict \(verdict.rawValue)", [.text("\(verdict.mark) \(word)")])
   }
 
   static func table(_ table: ReportTable, label: String) -> Markup {

@@ -101,7 +101,11 @@ extension Markup {
       th { font-size: 8pt; }
       td small { font-size: 7pt; }
       th, td { padding-left: 4px; padding-right: 4px; }
+      code, table code { font-size: .95em; }
+      th:first-child, td:first-child { position: static; background: none; }
+      .dense td { padding-top: 2px; padding-bottom: 2px; }
       .scroll { overflow: visible; }
+      section:has(figure) { break-inside: avoid; }
       svg { min-width: 0; }
       tr, figure, .stage, .tiles { break-inside: avoid; }
       h2 { break-after: avoid; margin-top: 28px; }
