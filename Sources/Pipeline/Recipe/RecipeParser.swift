@@ -184,7 +184,9 @@ private struct Converter {
         throw RecipeError(at: node.place, .duplicateKey(scalar.text))
       }
       entries.append(
-        .init(key: scalar.text, keyPlace: node.place, value: try self.node(value)))
+        .init(
+          key: scalar.text, keyPlace: node.place, directory: directory,
+          value: try self.node(value)))
     }
     return entries
   }

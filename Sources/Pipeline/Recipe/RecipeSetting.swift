@@ -107,7 +107,8 @@ public struct RecipeSetting: Sendable {
       if let index = entries.firstIndex(where: { $0.key == key }) {
         entries[index].value = try set(rest, in: entries[index].value)
       } else {
-        entries.append(.init(key: key, keyPlace: option, value: try set(rest, in: nil)))
+        entries.append(
+          .init(key: key, keyPlace: option, directory: ".", value: try set(rest, in: nil)))
       }
       var copy = node ?? value
       copy.value = .mapping(entries)
@@ -117,7 +118,8 @@ public struct RecipeSetting: Sendable {
         throw RecipeError(
           at: option, .refused("'\(key)' cannot be set in \(node?.found ?? "a value")"))
       }
-      let entry = RecipeNode.Entry(key: key, keyPlace: option, value: try set(rest, in: nil))
+      let entry = RecipeNode.Entry(
+        key: key, keyPlace: option, directory: ".", value: try set(rest, in: nil))
       return RecipeNode(value: .mapping([entry]), place: option, directory: ".")
     }
   }
