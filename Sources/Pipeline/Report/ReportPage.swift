@@ -34,7 +34,7 @@ extension RunReport {
     sections.append(
       section(
         "Drift by stage",
-        "Against the model that the run started from\(scored). Below a mean stands its 95 % interval."
+        "Against the model that the run started from\(scored). Below a mean stands its 95\u{A0}% interval."
           + (isEncoder ? "" : " KL divergence is in nats."),
         [.table(.drift(of: self), label: "Drift by stage")]))
     let gates = ReportTable.gates(of: self)
@@ -44,7 +44,7 @@ extension RunReport {
     if let plot = Markup.driftPlot(self) {
       sections.append(
         section(
-          "Size against drift", "Each point is a stage; the bar is its 95 % interval.", [plot]))
+          "Size against drift", "Each point is a stage; the bar is its 95\u{A0}% interval.", [plot]))
     }
     sections += stages.compactMap(layerPlot)
     if !stages.isEmpty { sections.append(section("Stages", nil, stages.map(lineage))) }
