@@ -44,7 +44,8 @@ extension RunReport {
     if let plot = Markup.driftPlot(self) {
       sections.append(
         section(
-          "Size against drift", "Each point is a stage; the bar is its 95\u{A0}% interval.", [plot]))
+          "Size against drift", "Each point is a stage; the bar is its 95\u{A0}% interval.", [plot])
+      )
     }
     sections += stages.compactMap(layerPlot)
     if !stages.isEmpty { sections.append(section("Stages", nil, stages.map(lineage))) }
