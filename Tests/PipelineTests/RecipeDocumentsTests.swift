@@ -8,9 +8,10 @@ import Testing
 @Suite struct RecipeDocumentsTests {
   static let docs = URL(filePath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().appending(path: "docs")
-  static let command = "CONDENSE_WRITE_DOCS=1 swift test -c release -Xswiftc -enable-testing "
+  static let command =
+    "CONDENSE_WRITE_DOCS=1 swift test -c release -Xswiftc -enable-testing "
     + "--filter RecipeDocumentsTests"
-  static let writes = ProcessInfo.processInfo.environment["CONDENSE_WRITE_DOCS"] != nil
+  static let writes = ProcessInfo.processInfo.environment["CONDENSE_WRITE_DOCS"] == "1"
   static let start = "<!-- generated from the code: keys -->\n"
   static let end = "<!-- end of the generated part -->\n"
 

@@ -9,7 +9,9 @@ import Testing
   /// A recipe, and what must be said of it after `recipes/main.yaml:`.
   static let mistakes: [(String, String)] = [
     ("", "1:1: the recipe is empty, expected a mapping that starts with 'condense: 1'"),
-    ("# nothing\n\n", "1:1: the recipe is empty, expected a mapping that starts with 'condense: 1'"),
+    (
+      "# nothing\n\n", "1:1: the recipe is empty, expected a mapping that starts with 'condense: 1'"
+    ),
     ("~", "1:1: the recipe is empty, expected a mapping that starts with 'condense: 1'"),
     ("[1]", "1:1: the recipe is a list, expected a mapping that starts with 'condense: 1'"),
     (
@@ -30,7 +32,10 @@ import Testing
       "4:1: unknown key 'zzzzzz' in the recipe, known: condense, imports, parameters, model, "
         + "output, calibration, validation, stages, inputs"
     ),
-    (head + "stages: []", "3:9: stages is a list, expected a list of stages with at least 1 element"),
+    (
+      head + "stages: []",
+      "3:9: stages is a list, expected a list of stages with at least 1 element"
+    ),
     (
       head + "stages: pack",
       "3:9: stages is the text 'pack', expected a list of stages with at least 1 element: [pack]"
@@ -46,24 +51,26 @@ import Testing
     ),
     (
       head + "stages:\n  - pack: {}\n    name: x",
-      "5:5: unknown key 'name' in a stage, which has one key (its kind), did you mean 'pack'?"
+      "5:5: 'name' stands beside 'pack', indent it further to make it an option of 'pack'"
     ),
     (
       head + "stages:\n  - quantize: {encoding: int4-g32, method: rtm}",
-      "4:43: method is the text 'rtm', expected rtn or gptq, did you mean 'rtn'?"
+      "4:44: method is the text 'rtm', expected rtn or gptq, did you mean 'rtn'?"
     ),
-    (head + "stages:\n  - quantize:", "4:5: a quantize stage has no key 'encoding', which it needs"),
+    (
+      head + "stages:\n  - quantize:", "4:5: a quantize stage has no key 'encoding', which it needs"
+    ),
     (
       head + "stages: [quantize: {encoding: int4-g32}]",
       "3:10: method gptq needs 'calibration', which the recipe does not give"
     ),
     (
       head + "stages:\n  - quantize: {encoding: 4, method: rtn}",
-      "4:26: encoding is 4, expected encoding, in quotes: \"4\""
+      "4:26: encoding is 4, expected the name of an encoding, in quotes: \"4\""
     ),
     (
       head + "stages:\n  - quantize: {encoding: '', method: rtn}",
-      "4:26: encoding is the text '', expected encoding"
+      "4:26: encoding is the text '', expected the name of an encoding"
     ),
     (
       head + "calibration: {text: [a], tokens: many}\n" + pack,
@@ -141,14 +148,20 @@ import Testing
       head + "stages:\n  - pack: {gate: {max-lk: 1}}",
       "4:19: unknown key 'max-lk' in a gate, did you mean 'max-kl'?"
     ),
-    ("condense: 1\nmodel: m\nmodel: n\n", "2:1: the key 'model' stands twice in one mapping, keep one"),
+    (
+      "condense: 1\nmodel: m\nmodel: n\n",
+      "2:1: the key 'model' stands twice in one mapping, keep one"
+    ),
     (
       "condense: 1\nmodel: m\n\"model\": n\n",
       "2:1: the key 'model' stands twice in one mapping, keep one"
     ),
     ("condense: 1\n? [a]\n: 1\n", "2:3: a list stands where a key is expected"),
     ("condense: 1\n${x}: 1\n", "2:1: '${' stands where a key is expected"),
-    ("condense: !!binary x", "1:11: the tag 'tag:yaml.org,2002:binary' has no meaning in a recipe, remove it"),
+    (
+      "condense: !!binary x",
+      "1:11: the tag 'tag:yaml.org,2002:binary' has no meaning in a recipe, remove it"
+    ),
     ("condense: 1\nmodel: &a m\noutput: *b\n", "3:9: not YAML: found undefined alias"),
     (
       "condense: 1\n\tmodel: m\n", "2:1: not YAML: a tab stands here, indent with spaces"
@@ -157,8 +170,14 @@ import Testing
       head + "stages: [quantize: {overrides: {*.down: x}}]",
       "3:34: not YAML: a value that starts with * must stand in quotes"
     ),
-    ("condense: 1\n---\ncondense: 1\n", "2:1: not YAML: but found another document expected a single document in the stream (line 1)"),
-    ("model: [a, b", "1:13: not YAML: did not find expected ',' or ']' while parsing a flow sequence in 'string' (line 1)"),
+    (
+      "condense: 1\n---\ncondense: 1\n",
+      "2:1: not YAML: but found another document expected a single document in the stream (line 1)"
+    ),
+    (
+      "model: [a, b",
+      "2:1: not YAML: did not find expected ',' or ']' while parsing a flow sequence (line 1)"
+    ),
     (head + "output: a\u{0}b", "3:10: not YAML: control characters are not allowed"),
     (
       "parameters: {bits: 4}\n" + head + "output: o-${bitz}\n" + pack,
@@ -184,7 +203,7 @@ import Testing
     ),
     (
       "parameters: {a: \"${b}\", b: \"x${c}\", c: \"${a}\"}\n" + head + pack,
-      "1:43: the parameter refers to itself: a → b → c → a"
+      "1:41: the parameter refers to itself: a → b → c → a"
     ),
     (
       "parameters: {a: [1]}\n" + head + pack,
@@ -205,15 +224,12 @@ import Testing
     ("imports: a.yaml\n", "1:10: imports is the text 'a.yaml', expected a list of paths"),
     (
       head + pack + "inputs: {a.txt: abc}",
-      "4:17: sha256"
+      "4:17: inputs of 'a.txt' is the text 'abc', expected 64 hexadecimal digits"
     ),
   ]
 
   @Test("says where, what, and what to write instead", arguments: mistakes)
   func mistake(_ text: String, _ expected: String) {
-    let expected =
-      expected.hasSuffix("sha256")
-      ? "4:17: inputs of 'a.txt' is the text 'abc', expected 64 hexadecimal digits" : expected
     #expect(recipeError(text) == "recipes/main.yaml:" + expected)
   }
 
@@ -243,7 +259,8 @@ import Testing
       files["recipes/\(i).yaml"] = "imports: [\(i + 1).yaml, \(i + 1).yaml]"
     }
     files["recipes/40.yaml"] = "output: o"
-    #expect(recipeError("imports: [0.yaml]", files)?.hasSuffix("more than 64 files are imported") == true)
+    #expect(
+      recipeError("imports: [0.yaml]", files)?.hasSuffix("more than 64 files are imported") == true)
   }
 
   static let settings: [(String, String)] = [
@@ -272,14 +289,24 @@ import Testing
       "--set calibration.tokens: tokens is the text 'many', expected an integer, 1 to 1000000000"
     ),
     ("model.x=1", "--set model.x: 'x' cannot be set in the text '../checkpoints/quickstart'"),
-    ("bits=[1]", "--set bits: the parameter 'bits' is a list, expected text, a number, true or false"),
+    (
+      "bits=[1]",
+      "--set bits: the parameter 'bits' is a list, expected text, a number, true or false"
+    ),
     ("bits=${bits}", "--set bits: the parameter refers to itself: bits → bits"),
-    ("model=[", "--set model: not YAML: did not find expected node content while parsing a flow node in 'string' (line 1)"),
+    (
+      "model=[",
+      "--set model: not YAML: did not find expected node content while parsing a flow node (line 2)"
+    ),
     ("bits", "--set bits: 'bits' is no setting, expected key=value"),
     ("=4", "--set =4: '=4' is no setting, expected key=value"),
     ("a..b=4", "--set a..b=4: 'a..b=4' is no setting, expected key=value"),
     ("\"a=4", "--set \"a=4: '\"a=4' is no setting, expected key=value"),
-    ("imports=[a]", "--set imports: no parameter and no key is called 'imports', did you mean 'inputs'?"),
+    (
+      "imports=[a]",
+      "--set imports: no parameter and no key is called 'imports', known: bits, head, condense, "
+        + "parameters, model, output, calibration, validation, stages, inputs"
+    ),
   ]
 
   @Test("a wrong setting names itself", arguments: settings)

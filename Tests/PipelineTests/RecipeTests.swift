@@ -77,7 +77,8 @@ import Testing
 
   @Test func hardTextsSurviveTheRoundTrip() throws {
     let names = [
-      "${x}", "$${", "a: b", "# c", "'", "\"", "\\", "true", "1e5", "~", "-", "é\u{85}\u{7F}\u{FEFF}😀",
+      "${x}", "$${", "a: b", "# c", "'", "\"", "\\", "true", "1e5", "~", "-",
+      "é\u{85}\u{7F}\u{FEFF}😀",
       "a\nb", "\u{2028}", " lead", "*star", "&a", "{", "%", "@", "null", "0x1F", "1_000", ".inf",
     ]
     var recipe = try readRecipe(smallRecipe)
@@ -117,6 +118,26 @@ import Testing
     let options = recipe.stages[0].options as? QuantizeStageOptions
     #expect(options?.encoding.value == "int3-g32")
     #expect(options?.encoding.place.description == "recipes/common/base.yaml:5:31")
+  }
+
+  /// The last matching pattern counts, so those of the importing file and of `--set` stand last.
+  @Test func patternsOfTheImportingFileStandLast() throws {
+    let recipe = try readRecipe(
+      """
+      imports: [base.yaml]
+      validation: {text: [v], slices: {b: [mine.txt], new: [n.txt]}}
+      """,
+      [
+        "recipes/base.yaml": """
+        condense: 1
+        model: m
+        validation: {text: [w], slices: {b: [b.txt], a: [a.txt]}}
+        stages: [pack: {}]
+        """
+      ],
+      set: ["validation.slices.last=[l.txt]"])
+    #expect(recipe.validation?.slices.map(\.name.value) == ["a", "b", "new", "last"])
+    #expect(recipe.validation?.slices[1].text.map(\.value) == ["recipes/mine.txt"])
   }
 
   @Test func parametersKeepTheirTypesAndFolders() throws {
@@ -169,6 +190,14 @@ import Testing
     #expect(recipe.output?.value == "../1")
   }
 
+  @Test func pathsOfInputsStartAtTheirOwnFile() throws {
+    let hash = String(repeating: "5", count: 64)
+    let recipe = try readRecipe(
+      smallRecipe + "imports: [deep/base.yaml]\ninputs: {b: '\(hash)'}",
+      ["recipes/deep/base.yaml": "inputs: {a: '\(hash)'}"])
+    #expect(recipe.inputs.map(\.path.value) == ["recipes/deep/a", "recipes/b"])
+  }
+
   @Test func aliasesRepeatValues() throws {
     let recipe = try readRecipe(
       """
@@ -206,5 +235,41 @@ import Testing
       directory?.problem == .unreadable("it is a folder, expected a recipe file"))
     let endless = #expect(throws: RecipeError.self) { try Recipe.read("/dev/zero") }
     #expect(endless?.problem == .tooLarge(limit: 262_144))
+  }
+}
+
+@Suite struct RecipePathsTests {
+  @Test(
+    "joined as text",
+    arguments: [
+      ("a", "b", "a/b"), ("a", "../b", "b"), (".", "b", "b"), ("a", "/b//c/", "/b/c"),
+      ("a/b", "../../../c", "../c"), ("..", "../c", "../../c"), ("/", "../c", "/c"),
+      ("a", "..", "."),
+      ("a", ".", "a"), ("/a", "..", "/"),
+    ])
+  func join(_ directory: String, _ path: String, _ expected: String) {
+    #expect(RecipePaths.join(directory, path) == expected)
+  }
+
+  @Test(
+    "the folder of a file",
+    arguments: [("a/b.yaml", "a"), ("b.yaml", "."), ("/b.yaml", "/"), ("../b.yaml", "..")])
+  func directory(_ path: String, _ expected: String) {
+    #expect(RecipePaths.directory(of: path) == expected)
+  }
+
+  @Test(
+    "seen from another folder",
+    arguments: [
+      ("a/b", ".", "a/b"), ("a/b", "a", "b"), ("a", "a", "."), ("a", "out/x/y", "../../../a"),
+      ("../a", "out", "../../a"), ("a", "../out", "../me/a"), ("/x", "out", "/x"),
+      ("a", "/home/me/out", "../a"), ("a", "/var/out", "../../home/me/a"),
+    ])
+  func relative(_ path: String, _ directory: String, _ expected: String) {
+    let relative = RecipePaths.relative(path, from: directory, current: "/home/me")
+    #expect(relative == expected)
+    #expect(
+      RecipePaths.join("/home/me", RecipePaths.join(directory, relative))
+        == RecipePaths.join("/home/me", path))
   }
 }

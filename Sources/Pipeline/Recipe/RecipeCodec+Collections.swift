@@ -45,7 +45,7 @@ extension RecipeCodec {
             throw RecipeError(at: entry.keyPlace, .badKey(found: "'\(entry.key)'"))
           }
           let value = try inner.decode("\(key) of '\(entry.key)'", entry.value)
-          let name = keysArePaths ? RecipePaths.join(node.directory, entry.key) : entry.key
+          let name = keysArePaths ? RecipePaths.join(entry.directory, entry.key) : entry.key
           values.append(make(Located(name, at: entry.keyPlace), value))
         }
         return values

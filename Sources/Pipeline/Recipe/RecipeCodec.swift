@@ -39,7 +39,7 @@ extension RecipeCodec where Value == Located<String> {
   }
 
   /// The name of a weight encoding.
-  static let encoding = located("encoding")
+  static let encoding = located("the name of an encoding")
 
   /// A path that keeps its place.
   static let path = RecipeCodec(
@@ -75,7 +75,8 @@ extension RecipeCodec where Value == Int {
   /// An integer of a range.
   static func integer(_ range: ClosedRange<Int>) -> RecipeCodec {
     var schema = JSONObject([
-      .init(key: "type", value: "integer"), .init(key: "minimum", value: .integer(range.lowerBound)),
+      .init(key: "type", value: "integer"),
+      .init(key: "minimum", value: .integer(range.lowerBound)),
     ])
     let words: String
     if range.lowerBound == range.upperBound {

@@ -77,14 +77,17 @@ extension RecipeNode {
   /// Mappings merge key by key, this one wins; everything else is replaced.
   func merged(over below: RecipeNode) -> RecipeNode {
     guard let mine = entries, let theirs = below.entries else { return self }
-    var merged = theirs.map { entry in
-      guard let own = mine.first(where: { $0.key == entry.key }) else { return entry }
-      return Entry(
-        key: own.key, keyPlace: own.keyPlace, value: own.value.merged(over: entry.value))
+    // Where the order counts, as with patterns, what stands last counts most: this one's entries.
+    let kept = theirs.filter { entry in !mine.contains { $0.key == entry.key } }
+    let own = mine.map { entry in
+      var entry = entry
+      if let other = theirs.first(where: { $0.key == entry.key }) {
+        entry.value = entry.value.merged(over: other.value)
+      }
+      return entry
     }
-    merged += mine.filter { entry in !theirs.contains { $0.key == entry.key } }
     var copy = self
-    copy.value = .mapping(merged)
+    copy.value = .mapping(kept + own)
     return copy
   }
 }

@@ -6,6 +6,8 @@ struct RecipeNode: Sendable {
   struct Entry: Sendable {
     let key: String
     let keyPlace: RecipePlace
+    /// A key that is a relative path starts here.
+    let directory: String
     var value: RecipeNode
   }
 

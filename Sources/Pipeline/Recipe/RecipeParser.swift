@@ -151,7 +151,13 @@ private struct Converter {
   private func scalar(
     _ scalar: Node.Scalar, at place: RecipePlace
   ) throws(RecipeError) -> RecipeNode.Scalar {
-    try refuse(tag: scalar.tag, unless: .str, at: place)
+    // Comparing keys makes the YAML reader resolve their tags, so all of these stand for "none".
+    let known: [Tag.Name] = [
+      .implicit, .str, .bool, .int, .float, .null, .merge, .timestamp, .value,
+    ]
+    guard known.contains(where: { $0.rawValue == scalar.tag.description }) else {
+      throw RecipeError(at: place, .unsupportedTag(scalar.tag.description))
+    }
     let isPlain = scalar.style == .plain && scalar.tag.description != Tag.Name.str.rawValue
     var result = RecipeNode.Scalar(text: scalar.string, isPlain: isPlain)
     let count = scalar.string.occurrences(of: "${")
@@ -178,7 +184,9 @@ private struct Converter {
         throw RecipeError(at: node.place, .duplicateKey(scalar.text))
       }
       entries.append(
-        .init(key: scalar.text, keyPlace: node.place, value: try self.node(value)))
+        .init(
+          key: scalar.text, keyPlace: node.place, directory: directory,
+          value: try self.node(value)))
     }
     return entries
   }

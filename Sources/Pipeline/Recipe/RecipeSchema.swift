@@ -29,7 +29,9 @@ extension Recipe {
 }
 
 private enum JSONSchema {
-  static let reference: JSONValue = ["type": "string", "pattern": "\\$\\{[A-Za-z_][A-Za-z0-9_-]*\\}"]
+  static let reference: JSONValue = [
+    "type": "string", "pattern": "\\$\\{[A-Za-z_][A-Za-z0-9_-]*\\}",
+  ]
 
   static func object(
     _ keys: [RecipeKeyInfo], title: String? = nil, requiresKeys: Bool = true
@@ -92,7 +94,9 @@ private struct KeyTables {
         info.isRequired ? "required" : info.defaultValue.map(Self.words) ?? ""
       text += "| `\(info.key)` | \(Self.type(info.shape)) | \(fallback) | \(info.doc) |\n"
     }
-    for info in keys { addInside(info.shape, path: path.isEmpty ? info.key : path + "." + info.key) }
+    for info in keys {
+      addInside(info.shape, path: path.isEmpty ? info.key : path + "." + info.key)
+    }
   }
 
   private mutating func addInside(_ shape: RecipeShape, path: String) {

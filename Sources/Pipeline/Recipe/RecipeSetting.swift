@@ -98,7 +98,8 @@ public struct RecipeSetting: Sendable {
     case .list(var elements)?:
       guard let index = Int(key), elements.indices.contains(index) else {
         let known = elements.indices.map(String.init)
-        throw RecipeError(at: option, .unknownSetting(self.path.joined(separator: "."), known: known))
+        throw RecipeError(
+          at: option, .unknownSetting(self.path.joined(separator: "."), known: known))
       }
       elements[index] = try set(rest, in: elements[index])
       return RecipeNode(value: .list(elements), place: node?.place ?? option, directory: ".")
@@ -106,7 +107,8 @@ public struct RecipeSetting: Sendable {
       if let index = entries.firstIndex(where: { $0.key == key }) {
         entries[index].value = try set(rest, in: entries[index].value)
       } else {
-        entries.append(.init(key: key, keyPlace: option, value: try set(rest, in: nil)))
+        entries.append(
+          .init(key: key, keyPlace: option, directory: ".", value: try set(rest, in: nil)))
       }
       var copy = node ?? value
       copy.value = .mapping(entries)
@@ -116,7 +118,8 @@ public struct RecipeSetting: Sendable {
         throw RecipeError(
           at: option, .refused("'\(key)' cannot be set in \(node?.found ?? "a value")"))
       }
-      let entry = RecipeNode.Entry(key: key, keyPlace: option, value: try set(rest, in: nil))
+      let entry = RecipeNode.Entry(
+        key: key, keyPlace: option, directory: ".", value: try set(rest, in: nil))
       return RecipeNode(value: .mapping([entry]), place: option, directory: ".")
     }
   }

@@ -108,7 +108,9 @@ extension RecipeCodec where Value == StageEntry {
       guard entries.count == 1 else {
         throw RecipeError(
           at: entries[1].keyPlace,
-          .unknownKey(entries[1].key, in: "a stage, which has one key (its kind)", known: [kind.kind]))
+          .refused(
+            "'\(entries[1].key)' stands beside '\(kind.kind)', indent it further to make it an "
+              + "option of '\(kind.kind)'"))
       }
       return try kind.entry(first.value, at: first.keyPlace)
     },

@@ -29,7 +29,7 @@ public struct QuantizeStageOptions: StageOptions {
   public var encoding = Located("")
   /// True for grids with zero in the middle and no zero point.
   public var symmetric = false
-  /// Other encodings by tensor pattern; the first that matches counts.
+  /// Other encodings by tensor pattern; the last that matches counts.
   public var overrides: [EncodingOverride] = []
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
@@ -70,7 +70,7 @@ public struct QuantizeStageOptions: StageOptions {
           .encoding, keys: "tensor pattern",
           make: { EncodingOverride(pattern: $0, encoding: $1) },
           split: { ($0.pattern.value, $0.encoding) }),
-        "Other encodings by tensor name, `*` for any run of characters; the first match counts."),
+        "Other encodings by tensor name, `*` for any run of characters; the last match counts."),
       .init(
         "damping", \.damping, .number(0...1),
         "GPTQ: this share of H's mean diagonal is added to its diagonal."),

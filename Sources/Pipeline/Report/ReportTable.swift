@@ -1,0 +1,155 @@
+// The tables of a report, once for Markdown and HTML.
+
+/// A table of text.
+struct ReportTable {
+  struct Column {
+    let title: String
+    var isNumber = true
+  }
+
+  struct Cell {
+    var text: String
+    /// A second, quieter line, such as an interval.
+    var note: String?
+    var verdict: GateVerdict?
+    /// A name that a file gave.
+    var isCode = false
+  }
+
+  struct Row {
+    var cells: [Cell]
+    /// A part of the row above it.
+    var isPart = false
+  }
+
+  var columns: [Column]
+  var rows: [Row] = []
+}
+
+extension ReportTable {
+  private typealias Numbers = ReportNumbers
+
+  /// Stages and slices with size and drift.
+  static func drift(of report: RunReport) -> ReportTable {
+    let isEncoder = report.isEncoder
+    let figures =
+      isEncoder
+      ? ["cosine", "1 %", "least", "Spearman"]
+      : ["perplexity", "ratio", "KL mean", "median", "99 %", "99.9 %", "largest", "top-1"]
+    let titles = ["size", "bits/weight"] + figures + ["time"]
+    var table = ReportTable(
+      columns: ["stage", "gate"].map { Column(title: $0, isNumber: false) }
+        + titles.map { Column(title: $0) })
+    let size = Numbers.bytes(report.referenceBytes)
+    let blanks = Array(repeating: Cell(text: ""), count: figures.count + 2)
+    table.rows.append(
+      Row(cells: [Cell(text: "reference"), Cell(text: ""), Cell(text: size)] + blanks))
+    for stage in report.stages {
+      table.rows.append(
+        Row(
+          cells: [
+            Cell(text: stage.name, isCode: true),
+            Cell(text: stage.verdict?.rawValue ?? "none", verdict: stage.verdict),
+            Cell(text: Numbers.bytes(stage.bytes)),
+            Cell(text: Numbers.bitsPerWeight(stage.bitsPerWeight)),
+          ] + cells(stage.referenceDrift, isEncoder: isEncoder) + [
+            Cell(text: Numbers.seconds(stage.seconds))
+          ]))
+      for slice in stage.slices {
+        let gate = stage.gates.filter { $0.slice == slice.name }.worst
+        table.rows.append(
+          Row(
+            cells: [
+              Cell(text: slice.name, isCode: true), Cell(text: gate?.rawValue ?? "", verdict: gate),
+              Cell(text: ""), Cell(text: ""),
+            ] + cells(slice.drift, isEncoder: isEncoder) + [Cell(text: "")], isPart: true))
+      }
+    }
+    return table
+  }
+
+  private static func cells(_ drift: DriftSummary?, isEncoder: Bool) -> [Cell] {
+    let absent = Array(repeating: Cell(text: Numbers.absent), count: isEncoder ? 4 : 8)
+    switch drift {
+    case .decoder(let drift)? where !isEncoder:
+      let kl = drift.kl
+      return [
+        Cell(text: Numbers.perplexity(drift.perplexity)),
+        Cell(text: Numbers.ratio(drift.perplexityRatio)),
+        Cell(
+          text: Numbers.significant(kl.mean),
+          note: Numbers.interval(kl.ci95, Numbers.significant)),
+      ] + [kl.median, kl.p99, kl.p999, kl.max].map { Cell(text: Numbers.significant($0)) } + [
+        Cell(text: Numbers.percent(drift.top1))
+      ]
+    case .encoder(let drift)? where isEncoder:
+      let cosine = drift.cosine
+      return [
+        Cell(
+          text: Numbers.cosine(cosine.mean), note: Numbers.interval(cosine.ci95, Numbers.cosine)),
+        Cell(text: Numbers.cosine(cosine.p01)), Cell(text: Numbers.cosine(cosine.min)),
+        Cell(text: drift.spearman.map { Numbers.fixed($0, 2) } ?? Numbers.absent),
+      ]
+    default: return absent
+    }
+  }
+
+  /// Every limit with what was measured.
+  static func gates(of report: RunReport) -> ReportTable {
+    var table = ReportTable(columns: [
+      Column(title: "stage", isNumber: false), Column(title: "gate", isNumber: false),
+      Column(title: "limit"), Column(title: "measured"), Column(title: "95 % interval"),
+      Column(title: "verdict", isNumber: false),
+    ])
+    for stage in report.stages {
+      for gate in stage.gates {
+        func text(_ value: Double) -> String { Numbers.gate(gate.metric, value) }
+        table.rows.append(
+          Row(cells: [
+            Cell(text: stage.name, isCode: true),
+            Cell(text: gate.metric + (gate.slice.map { " of \($0)" } ?? ""), isCode: true),
+            Cell(text: text(gate.limit)), Cell(text: text(gate.value)),
+            Cell(text: gate.ci95.map { Numbers.interval($0, text) } ?? "exact"),
+            Cell(text: gate.verdict.rawValue, verdict: gate.verdict),
+          ]))
+      }
+    }
+    return table
+  }
+
+  /// The layers of one stage.
+  static func layers(_ layers: [LayerResult]) -> ReportTable {
+    var table = ReportTable(
+      columns: ["tensor", "encoding", "method"].map { Column(title: $0, isNumber: false) }
+        + ["bits/weight", "output error", "time", "fallbacks"].map { Column(title: $0) })
+    table.rows = layers.map { layer in
+      Row(cells: [
+        Cell(text: layer.tensor, isCode: true), Cell(text: layer.encoding, isCode: true),
+        Cell(text: layer.method, isCode: true),
+        Cell(text: Numbers.bitsPerWeight(layer.bitsPerWeight)),
+        Cell(text: layer.relativeOutputError.map(Numbers.significant) ?? Numbers.absent),
+        Cell(text: Numbers.seconds(layer.seconds)),
+        Cell(
+          text: Numbers.count(layer.fallbacks), verdict: layer.fallbacks > 0 ? .failed : nil),
+      ])
+    }
+    return table
+  }
+}
+
+extension [GateResult] {
+  /// The worst verdict; `nil` when there is none.
+  fileprivate var worst: GateVerdict? {
+    [.failed, .undecided, .passed].first { verdict in contains { $0.verdict == verdict } }
+  }
+}
+
+extension RunReport {
+  /// True when drift was measured on embeddings.
+  var isEncoder: Bool {
+    stages.contains { stage in
+      if case .encoder? = stage.referenceDrift { return true }
+      return false
+    }
+  }
+}
