@@ -223,9 +223,16 @@ struct RegexParser {
         .alternatives([
           .sequence([.set(.ranges([0x0D...0x0D])), .set(.ranges([0x0A...0x0A]))]), .set(single),
         ]))
+    case "w": position += 1; return set(Self.bareWord)
+    case "W": position += 1; return set(.complement(Self.bareWord))
     default: return set(try escapedSet())
     }
   }
+
+  /// Outside brackets, and there alone, Oniguruma counts ² ³ ¹ ¼ ½ ¾ as word characters.
+  private static let bareWord = ScalarSetExpression.union([
+    .word, .ranges([0xB2...0xB3, 0xB9...0xB9, 0xBC...0xBE]),
+  ])
 }
 
 // MARK: - Sets
@@ -328,6 +335,12 @@ extension RegexParser {
     case "space", "whitespace": return .whitespace
     case "word": return .word
     case "digit": return .categories(1 << 8)
+    case "alpha", "alphabetic": return .alphabetic
+    case "alnum": return .union([.alphabetic, .categories(1 << 8)])
+    case "upper", "uppercase": return .uppercase
+    case "lower", "lowercase": return .lowercase
+    case "cntrl": return .categories(1 << 25)
+    case "blank": return .union([.categories(1 << 22), .ranges([0x09...0x09])])
     case "xdigit": return hexadecimal
     case "ascii": return .ranges([0...0x7F])
     case "any": return .ranges([0...0x10FFFF])
@@ -386,7 +399,9 @@ extension RegexParser {
       name.unicodeScalars.append(scalar)
       position += 1
     }
-    guard take(":]"), let set = Self.property(named: name) else {
+    // In brackets "punct" includes symbols, after \p it does not.
+    let symbols = ScalarSetExpression.categories(ScalarClass.punctuation | 0b1111 << 18)
+    guard take(":]"), let set = name == "punct" ? symbols : Self.property(named: name) else {
       throw RegexError(reason: "[:\(name):] is not supported")
     }
     return isComplement ? .complement(set) : set
