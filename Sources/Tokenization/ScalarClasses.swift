@@ -52,6 +52,11 @@ enum ScalarClass {
     return of(value) & wordBit != 0
   }
 
+  /// `\w` as `\b` sees it: outside brackets, and there alone, Oniguruma counts ² ³ ¹ ¼ ½ ¾.
+  static func isBareWord(_ value: UInt32) -> Bool {
+    of(value) & wordBit != 0 || (0xB2...0xBE).contains(value) && of(value) & categoryBits == 10
+  }
+
   private static func compute(_ value: UInt32) -> UInt8 {
     guard let scalar = Unicode.Scalar(value) else { return 27 }
     let properties = scalar.properties
