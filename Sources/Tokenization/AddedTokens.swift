@@ -81,6 +81,8 @@ struct AddedTokenMatcher: Sendable {
       if token.isSingleWord, touchesWord(text, start..<end) { continue }
       if token.stripsLeft { start = max(blankStart(text, before: start), done) }
       if token.stripsRight { end = blankEnd(text, after: end) }
+      // Blanks that the token before has taken already leave nothing of this one.
+      guard start < end else { continue }
       if done < start { parts.append(.text(done..<start)) }
       parts.append(.token(token.id))
       done = end

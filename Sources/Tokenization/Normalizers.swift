@@ -26,13 +26,14 @@ indirect enum Normalizer: Sendable {
     case .unicode(let form): form.apply(&text)
     case .lowercase: lowercaseScalars(&text)
     case .strip(let left, let right): strip(&text, left, right, keepsStart: &keepsStart)
-    case .stripAccents: mapScalars(&text) { isCombiningMark($0) ? nil : $0 }
+    case .stripAccents:
+      mapScalars(&text, keepsStart: &keepsStart) { isCombiningMark($0) ? nil : $0 }
     case .replace(let pattern, let replacement):
       text = pattern.replacingMatches(in: text, with: replacement, &state)
     case .prepend(let prefix): if !text.isEmpty { text.insert(contentsOf: prefix, at: 0) }
-    case .nmt: mapScalars(&text, nmtMapping)
+    case .nmt: mapScalars(&text, keepsStart: &keepsStart, nmtMapping)
     case .byteLevel: text = ByteLevelAlphabet.encode(text)
-    case .bert(let normalizer): normalizer.apply(&text)
+    case .bert(let normalizer): normalizer.apply(&text, keepsStart: &keepsStart)
     }
   }
 
@@ -64,9 +65,9 @@ struct BertNormalizer: Sendable {
   var stripsAccents: Bool
   var lowercases: Bool
 
-  func apply(_ text: inout [UInt8]) {
+  func apply(_ text: inout [UInt8], keepsStart: inout Bool) {
     if cleansText {
-      mapScalars(&text) { value in
+      mapScalars(&text, keepsStart: &keepsStart) { value in
         if value == 0 || value == 0xFFFD || isControl(value) { return nil }
         return ScalarClass.isWhitespace(value) ? 0x20 : value
       }
@@ -74,7 +75,7 @@ struct BertNormalizer: Sendable {
     if spacesChinese { spaceChinese(&text) }
     if stripsAccents {
       NormalizationForm.nfd.apply(&text)
-      mapScalars(&text) { isNonspacingMark($0) ? nil : $0 }
+      mapScalars(&text, keepsStart: &keepsStart) { isNonspacingMark($0) ? nil : $0 }
     }
     if lowercases { lowercaseScalars(&text) }
   }
@@ -166,14 +167,20 @@ private func nmtMapping(_ value: UInt32) -> UInt32? {
   }
 }
 
-/// Replaces each scalar by another, or by nothing.
-private func mapScalars(_ text: inout [UInt8], _ mapping: (UInt32) -> UInt32?) {
+/// Replaces each scalar by another, or by nothing; `keepsStart` tells of the first.
+private func mapScalars(
+  _ text: inout [UInt8], keepsStart: inout Bool, _ mapping: (UInt32) -> UInt32?
+) {
   var output: [UInt8] = []
   output.reserveCapacity(text.count)
   var index = 0
   while index < text.count {
     let next = scalar(text.span, at: index)
-    if let mapped = mapping(next.value) { output.append(scalar: mapped) }
+    if let mapped = mapping(next.value) {
+      output.append(scalar: mapped)
+    } else if index == 0 {
+      keepsStart = false
+    }
     index += next.length
   }
   text = output

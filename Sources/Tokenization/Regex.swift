@@ -298,10 +298,10 @@ extension Regex {
       var after = false
       if position > 0 {
         let start = scalarStart(text, before: position)
-        before = ScalarClass.of(scalar(text, at: start).value) & ScalarClass.wordBit != 0
+        before = ScalarClass.isBareWord(scalar(text, at: start).value)
       }
       if position < text.count {
-        after = ScalarClass.of(scalar(text, at: position).value) & ScalarClass.wordBit != 0
+        after = ScalarClass.isBareWord(scalar(text, at: position).value)
       }
       return (before != after) == (kind == .boundary)
     }

@@ -23,7 +23,7 @@ enum ScalarClass {
   static let numbers: UInt32 = 0b111 << 8
   static let punctuation: UInt32 = 0b111_1111 << 11
   private static let otherLetter: UInt8 = 4
-  private static let unassigned: UInt8 = 29
+  static let unassigned: UInt8 = 29
 
   private static let table: [UInt8] = (0..<0x3400).map { compute($0) }
 
@@ -49,9 +49,12 @@ enum ScalarClass {
   /// `\w` of the regular expressions that find words around added tokens: with the two joiners.
   static func isWord(_ value: UInt32) -> Bool {
     if value == 0x200C || value == 0x200D { return true }
-    // ² ³ ¹ ¼ ½ ¾ are words to Oniguruma alone.
-    if value < 0xC0, (1 << UInt32(of(value) & categoryBits)) & (1 << 10) != 0 { return false }
     return of(value) & wordBit != 0
+  }
+
+  /// `\w` as `\b` sees it: outside brackets, and there alone, Oniguruma counts ² ³ ¹ ¼ ½ ¾.
+  static func isBareWord(_ value: UInt32) -> Bool {
+    of(value) & wordBit != 0 || (0xB2...0xBE).contains(value) && of(value) & categoryBits == 10
   }
 
   private static func compute(_ value: UInt32) -> UInt8 {
@@ -63,7 +66,6 @@ enum ScalarClass {
     let mask: UInt32 = 1 << UInt32(category)
     let isWord =
       properties.isAlphabetic || mask & (marks | 1 << 8 | 1 << 11) != 0
-      || (value < 0xC0 && category == 10)
     return category | (properties.isWhitespace ? whitespaceBit : 0) | (isWord ? wordBit : 0)
   }
 

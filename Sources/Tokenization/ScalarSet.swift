@@ -7,6 +7,7 @@ indirect enum ScalarSetExpression: Sendable {
   case categories(UInt32)
   case whitespace
   case word
+  case alphabetic, uppercase, lowercase
   case complement(ScalarSetExpression)
   case union([ScalarSetExpression])
   case intersection([ScalarSetExpression])
@@ -19,11 +20,20 @@ indirect enum ScalarSetExpression: Sendable {
     case .categories(let mask): mask & ScalarClass.categoryMask(value) != 0
     case .whitespace: ScalarClass.of(value) & ScalarClass.whitespaceBit != 0
     case .word: ScalarClass.of(value) & ScalarClass.wordBit != 0
+    case .alphabetic: Self.properties(value)?.isAlphabetic == true
+    case .uppercase: Self.properties(value)?.isUppercase == true
+    case .lowercase: Self.properties(value)?.isLowercase == true
     case .complement(let set): !set.contains(value)
     case .union(let sets): sets.contains { $0.contains(value) }
     case .intersection(let sets): sets.allSatisfy { $0.contains(value) }
     case .anyCase(let set): caseVariants(value).contains { set.contains($0) }
     }
+  }
+
+  /// The properties of a scalar that is assigned in the version that `ScalarClass` keeps to.
+  private static func properties(_ value: UInt32) -> Unicode.Scalar.Properties? {
+    ScalarClass.of(value) & ScalarClass.categoryBits == ScalarClass.unassigned
+      ? nil : Unicode.Scalar(value)?.properties
   }
 }
 

@@ -20,6 +20,8 @@ struct TokenizerParts: Sendable {
   private(set) var rawMatcher = AddedTokenMatcher()
   private(set) var normalizedMatcher = AddedTokenMatcher()
   private var addedIDs: Set<Int32> = []
+  /// What decoding leaves out: special tokens, unless a normalized form hides that they are.
+  private var skippedIDs: Set<Int32> = []
   /// Normalized forms of added tokens, where they differ: decoding gives these.
   private var normalizedForms: [Int32: [UInt8]] = [:]
   /// The bytes of each token, when the decoder only joins bytes.
@@ -46,6 +48,8 @@ struct TokenizerParts: Sendable {
       if form != token.content { normalizedForms[token.id] = form }
       normalizedMatcher.insert(token, pattern: form)
     }
+    let special = Set(tokens.filter(\.isSpecial).map(\.content))
+    skippedIDs = specialTokens.filter { id in normalizedForms[id].map(special.contains) ?? true }
     if case .byteLevel? = decoder.first, decoder.count == 1 {
       var table = ByteTokens()
       for id in 0..<vocabulary.idLimit {
@@ -58,7 +62,7 @@ struct TokenizerParts: Sendable {
 
   /// What the decoders get for an id; `nil` for one that is skipped or unknown.
   func decodable(_ id: Int32, skipSpecialTokens: Bool) -> [UInt8]? {
-    if skipSpecialTokens, specialTokens.contains(id) { return nil }
+    if skipSpecialTokens, skippedIDs.contains(id) { return nil }
     return decoderInput(id)
   }
 
@@ -93,7 +97,7 @@ struct TokenizerParts: Sendable {
     var output: [UInt8] = []
     if let byteTokens {
       output.reserveCapacity(ids.count * 4)
-      let skipped = skipSpecialTokens ? specialTokens : []
+      let skipped = skipSpecialTokens ? skippedIDs : []
       for id in ids where skipped.isEmpty || !skipped.contains(id) {
         byteTokens.append(id, to: &output)
       }

@@ -1,0 +1,130 @@
+import JSONDocuments
+import Testing
+
+@testable import Tokenization
+
+@Suite struct RegexTests {
+  private func pieces(_ pattern: TextPattern, _ text: String) -> [Int] {
+    var words = WordList(Array(text.utf8), isAtStart: true)
+    var state = RegexState()
+    words.split(pattern, .isolated, isInverted: false, &state)
+    return words.pieces.map(\.count)
+  }
+
+  @Test func matchesLikeOniguruma() throws {
+    let cases = try #require(try Fixtures.json("regex.expected.json").array)
+    #expect(cases.count > 20)
+    for example in cases {
+      let pattern = try #require(example["pattern"]?.string)
+      let text = try #require(example["text"]?.string)
+      let wanted = example["lengths"]?.array?.compactMap(\.integer)
+      #expect(pieces(.regex(try Regex(pattern)), text) == wanted, "\(pattern)")
+    }
+  }
+
+  @Test(arguments: [
+    KnownPattern.gpt2Pattern, KnownPattern.llama3Pattern, KnownPattern.qwen2Pattern,
+  ])
+  func knownPatternsEqualTheirExpression(_ pattern: String) throws {
+    let known = try #require(KnownPattern(pattern))
+    let regex = try Regex(pattern)
+    for seed in 1...200 {
+      let text = try mixedText(seed: UInt64(seed), size: 400)
+      #expect(pieces(.known(known), text) == pieces(.regex(regex), text), "seed \(seed)")
+    }
+  }
+
+  @Test(arguments: [
+    ("(", "not closed"), ("a)", "closes nothing"), ("[a", "not closed"), ("*a", "repeat"),
+    (#"\p{Greek}"#, "not supported"), (#"(a)\1"#, "not supported"), ("(?<=ab)c", "look-behind"),
+    (#"\"#, "backslash"), ("a{2000}", "above 1000"), ("(?q)a", "option"), ("[b-a]", "range"),
+    (String(repeating: "(", count: 5000), "nested"),
+    ("a" + String(repeating: "*", count: 99), "repeats"),
+    (String(repeating: "(?:", count: 3) + "a" + String(repeating: "){900}", count: 3), "steps"),
+    (#"\x{110000}"#, "hexadecimal"), ("[[:nothing:]]", "not supported"),
+  ])
+  func refusesWithAReason(_ pattern: String, _ reason: String) throws {
+    do {
+      _ = try Regex(pattern)
+      Issue.record("\(pattern.prefix(20)) was read")
+    } catch {
+      #expect(error.reason.contains(reason), "\(error.reason)")
+    }
+  }
+
+  /// A pattern that would try 2^n ways, on a text of n letters, ends anyway.
+  @Test func backtrackingIsBounded() throws {
+    let regex = try Regex("(?:a|a)*b")
+    #expect(pieces(.regex(regex), String(repeating: "a", count: 2000)) == [2000])
+  }
+
+  /// The matcher's stack is on the heap.
+  @Test func longRunsDoNotExhaustTheStack() throws {
+    let regex = try Regex("(?:ab|c)+")
+    let text = String(repeating: "ab", count: 500_000)
+    #expect(pieces(.regex(regex), text) == [1_000_000])
+  }
+}
+
+@Suite struct SplitBehaviorTests {
+  /// `a--b-` cut at `-`, as the documentation of `tokenizers` shows.
+  @Test(arguments: [
+    (SplitBehavior.removed, ["a", "b"]), (.isolated, ["a", "-", "-", "b", "-"]),
+    (.mergedWithPrevious, ["a-", "-", "b-"]), (.mergedWithNext, ["a", "-", "-b", "-"]),
+    (.contiguous, ["a", "--", "b", "-"]),
+  ])
+  func joins(_ behavior: SplitBehavior, _ wanted: [String]) {
+    let text = Array("a--b-".utf8)
+    var words = WordList(text, isAtStart: true)
+    var state = RegexState()
+    words.split(.string([0x2D]), behavior, isInverted: false, &state)
+    #expect(words.pieces.map { String(decoding: text[$0], as: UTF8.self) } == wanted)
+  }
+}
+
+@Suite struct NormalizerTests {
+  @Test(arguments: [
+    ("NFC", Normalizer.unicode(.nfc)), ("NFD", .unicode(.nfd)), ("NFKC", .unicode(.nfkc)),
+    ("NFKD", .unicode(.nfkd)), ("Lowercase", .lowercase), ("StripAccents", .stripAccents),
+    ("Nmt", .nmt),
+    (
+      "BertNormalizer",
+      .bert(
+        BertNormalizer(
+          cleansText: true, spacesChinese: true, stripsAccents: true, lowercases: true))
+    ),
+  ])
+  func everyScalarIsNormalizedAsIn(_ name: String, _ normalizer: Normalizer) throws {
+    let expected = try Fixtures.json("normalizers.expected.json")
+    var state = RegexState()
+    var output: [UInt8] = []
+    for range in try #require(expected["scalars"]?.array) {
+      let bounds = range.array?.compactMap(\.integer) ?? []
+      for value in bounds[0]...bounds[1] {
+        var text: [UInt8] = []
+        text.append(scalar: UInt32(value))
+        var keepsStart = true
+        normalizer.apply(&text, keepsStart: &keepsStart, &state)
+        if !output.isEmpty || value > 1 { output.append(0x0A) }
+        output += text
+      }
+    }
+    #expect(fnv(output) == expected["hashes"]?[name]?.string)
+  }
+
+  /// Text that is normalized stretch by stretch is normalized as a whole.
+  @Test func stretchesJoinLikeTheWhole() throws {
+    for seed in 1...100 {
+      let source = try mixedText(seed: UInt64(seed), size: 300)
+      for form in [NormalizationForm.nfc, .nfd, .nfkc, .nfkd] {
+        var once = Array(source.utf8)
+        form.apply(&once)
+        var twice = once
+        form.apply(&twice)
+        #expect(twice == once, "seed \(seed)")
+        // Canonically equivalent, which is what Swift's == says.
+        if form == .nfc || form == .nfd { #expect(String(decoding: once, as: UTF8.self) == source) }
+      }
+    }
+  }
+}
