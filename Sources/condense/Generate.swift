@@ -81,7 +81,8 @@ struct Tokenize: ParsableCommand {
     _ = common.start()
     let tokenizer = try ModelTokenizer.open(model)
     let path = text == "-" ? "/dev/stdin" : text
-    let ids = try tokenizer.encode(utf8: try readText(path).span, addSpecialTokens: special)
+    let bytes = try readText(path)
+    let ids = try tokenizer.encode(utf8: bytes.span, addSpecialTokens: special)
     if json {
       let value: JSONValue = ["ids": .array(ids.map { .integer(Int($0)) })]
       Terminal.print(value.compactText)

@@ -62,7 +62,7 @@ struct Quantize: ParsableCommand {
   func run() throws {
     let progress = common.start()
     var request = QuantizeRequest(
-      method: method, rules: try encoding.map { text throws(EncodingRuleError) in try EncodingRule(text) },
+      method: method, rules: try encoding.map { try EncodingRule($0) },
       calibration: calibration.isEmpty
         ? nil
         : CalibrationRequest(text: calibration, tokens: tokens, context: context, seed: seed))

@@ -67,7 +67,7 @@ import Testing
   }
 
   @Test func anyOtherDocumentIsAnError() {
-    for value: JSONValue in [nil, 1, "x", [], [:], ["schema": 1]] {
+    for value: JSONValue in [.null, 1, "x", [], [:], ["schema": 1]] {
       #expect(throws: RunReportError.self) { try RunReport(json: value) }
     }
   }

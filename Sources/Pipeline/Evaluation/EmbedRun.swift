@@ -27,7 +27,7 @@ public enum EmbedRun {
       throw TextError(
         path: textPath, .idOutsideVocabulary(id: id, vocabulary: encoder.vocabularySize))
     }
-    return EncoderEvaluator.embeddings(sequences, encoder, progress: progress)
+    return EmbeddingEvaluator.embeddings(sequences, encoder, progress: progress)
   }
 }
 

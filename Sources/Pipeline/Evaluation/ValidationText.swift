@@ -46,7 +46,7 @@ public enum MeasuredDrift: Sendable, Equatable {
   /// A language model's.
   case language(LanguageDrift)
   /// A text encoder's.
-  case encoder(EncoderDrift)
+  case encoder(EmbeddingDrift)
 
   /// The keys of `condense eval --json`.
   public var json: JSONValue {
@@ -61,7 +61,7 @@ public enum MeasuredDrift: Sendable, Equatable {
 public struct Measurement {
   private enum Evaluator {
     case language(LanguageEvaluator)
-    case encoder(EncoderEvaluator)
+    case encoder(EmbeddingEvaluator)
   }
 
   private let evaluator: Evaluator
@@ -93,7 +93,7 @@ public struct Measurement {
       let pairs = try text.pairs.map {
         try SentencePairs.read($0, tokenizer: tokenizer, limit: limit)
       }
-      evaluator = .encoder(EncoderEvaluator(sentences: sentences, pairs: pairs ?? []))
+      evaluator = .encoder(EmbeddingEvaluator(sentences: sentences, pairs: pairs ?? []))
     } else {
       var windows = try TextWindows(
         texts: try text.read(), tokenizer: tokenizer, context: text.context, vocabulary: vocabulary)

@@ -2,6 +2,8 @@
 
 /// The type of what is not encoded.
 public enum PackedFloat: String, Sendable, CaseIterable {
+  /// Each tensor's own type.
+  case keep
   /// 32-bit floats.
   case f32
   /// 16-bit floats (IEEE 754).
@@ -18,7 +20,7 @@ public struct PackStageOptions: StageOptions {
   public static let summary = "Writes the checkpoint as one bundle file."
 
   /// The type of what is not encoded.
-  public var dtype = PackedFloat.f16
+  public var dtype = PackedFloat.keep
   /// True to store a few inputs with the logits that they must give.
   public var selfTest = true
 

@@ -5,7 +5,7 @@ public import Networks
 public import Tensors
 
 /// What a text encoder does, alone or against a reference.
-public struct EncoderDrift: Sendable, Equatable {
+public struct EmbeddingDrift: Sendable, Equatable {
   /// Cosine between the reference's embedding and the model's.
   public struct Cosine: Sendable, Equatable {
     /// Over all sentences.
@@ -54,7 +54,7 @@ public struct SentencePair: Sendable, Equatable {
 }
 
 /// Runs encoders over sentences and compares the embeddings.
-public struct EncoderEvaluator {
+public struct EmbeddingEvaluator {
   private let sentences: [[Int32]]
   private let pairs: [SentencePair]
 
@@ -99,19 +99,19 @@ public struct EncoderEvaluator {
   public func drift(
     of model: any TextEncoder, from reference: (any TextEncoder)?,
     progress: (Double) -> Void = { _ in }
-  ) throws(DriftError) -> EncoderDrift {
+  ) throws(DriftError) -> EmbeddingDrift {
     let own = Self.embeddings(sentences, model, progress: progress)
     guard countNotFinite(own.values.span) == 0 else { throw .notFinite(window: 0) }
     let others = reference.map { Self.embeddings(sentences, $0) }
-    let cosine = others.map { others -> EncoderDrift.Cosine in
+    let cosine = others.map { others -> EmbeddingDrift.Cosine in
       let values = (0..<own.rows).map { Self.cosine(own.row($0), others.row($0)) }
       let sorted = values.sorted()
-      return EncoderDrift.Cosine(
+      return EmbeddingDrift.Cosine(
         mean: values.reduce(0, +) / Double(max(1, values.count)),
         p01: percentile(0.01, ofSorted: sorted), min: sorted.first ?? 0,
         interval: Bootstrap(windows: values.count).intervalOfMean(values))
     }
-    return EncoderDrift(
+    return EmbeddingDrift(
       sentences: sentences.count, cosine: cosine, spearman: correlation(model),
       referenceSpearman: reference.flatMap { correlation($0) })
   }
