@@ -123,12 +123,16 @@ public struct BundleContents: Checkpoint {
       all.append(item)
       offset += item.byteCount
     }
-    return SafetensorsLayout(
-      items: all,
-      metadata: [
-        ("format", BundleManifest.format), ("version", String(BundleManifest.version)),
-        ("manifest", manifest.json.compactText),
-      ])
+    func layout(_ manifest: BundleManifest, reserve: Int) -> SafetensorsLayout {
+      SafetensorsLayout(
+        items: all,
+        metadata: [
+          ("format", BundleManifest.format), ("version", String(BundleManifest.version)),
+          ("manifest", manifest.json.compactText),
+        ], reserve: reserve)
+    }
+    // Room for the longest figures: the size of a bundle is then known before anything is measured.
+    return layout(manifest, reserve: layout(manifest.withLongestFigures, reserve: 0).header.count)
   }
 
   /// Writes the bundle; it appears under its name only when it is complete.

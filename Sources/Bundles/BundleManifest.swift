@@ -87,6 +87,20 @@ public struct BundleManifest: Sendable {
     return .object(object)
   }
 
+  /// The same manifest with every figure of lineage, drift and self-test at its longest.
+  var withLongestFigures: BundleManifest {
+    var copy = self
+    copy.lineage = lineage.withLongestNumbers
+    copy.drift = drift.withLongestNumbers
+    copy.selfTest = selfTest.map { test in
+      SelfTest(
+        inputIds: test.inputIds.map { _ in .min }, indices: test.indices.map { _ in .max },
+        values: test.values.map { _ in -Float.leastNormalMagnitude },
+        tolerance: -Float.leastNormalMagnitude)
+    }
+    return copy
+  }
+
   init(
     configuration: JSONValue, weights: WeightManifest, sideFiles: [SideFile],
     hashes: [(tensor: String, digits: String)], lineage: JSONValue, drift: JSONValue,

@@ -75,4 +75,17 @@ extension JSONValue {
     }
     text += "\""
   }
+
+  /// The same document with every number replaced by one whose text is as long as any number's.
+  public var withLongestNumbers: JSONValue {
+    switch self {
+    case .integer, .number: .number(-2.2250738585072014e-308)
+    case .array(let elements): .array(elements.map(\.withLongestNumbers))
+    case .object(let object):
+      .object(
+        JSONObject(
+          object.members.map { .init(key: $0.key, value: $0.value.withLongestNumbers) }))
+    default: self
+    }
+  }
 }

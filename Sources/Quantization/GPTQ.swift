@@ -65,7 +65,8 @@ public struct GPTQ: WeightQuantizer, Equatable {
       zeros: grids.zeros.map { UInt8($0) })
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
-      relativeError: relativeError(weight, encoded, moment: moment), fallbacks: fallbacks,
+      relativeError: relativeError(weight, encoded, moment: moment), isOutputError: true,
+      fallbacks: fallbacks,
       deadInputs: diagonal.count { $0 == 0 })
   }
 

@@ -48,7 +48,8 @@ public struct RTN: WeightQuantizer, Equatable {
       zeros: grids.zeros.map { UInt8($0) })
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
-      relativeError: relativeError(weight, encoded, moment: moment), fallbacks: 0,
+      relativeError: relativeError(weight, encoded, moment: moment),
+      isOutputError: moment != nil, fallbacks: 0,
       deadInputs: moment?.diagonal.count { $0 == 0 } ?? 0)
   }
 }

@@ -57,6 +57,8 @@ public struct QuantizedWeight: Sendable {
   public let method: QuantizationMethod
   /// ‖(W−Ŵ)X‖² / ‖WX‖² over the calibration inputs; without them, ‖W−Ŵ‖² / ‖W‖².
   public let relativeError: Double
+  /// Whether the error is of outputs on calibration inputs, or of the weights alone.
+  public let isOutputError: Bool
   /// Times the method had to do otherwise than asked, such as raising the damping.
   public let fallbacks: Int
   /// Inputs that were zero in all of the calibration.
@@ -64,12 +66,13 @@ public struct QuantizedWeight: Sendable {
 
   /// A result.
   public init(
-    encoded: EncodedMatrix, method: QuantizationMethod, relativeError: Double, fallbacks: Int,
-    deadInputs: Int
+    encoded: EncodedMatrix, method: QuantizationMethod, relativeError: Double, isOutputError: Bool,
+    fallbacks: Int, deadInputs: Int
   ) {
     self.encoded = encoded
     self.method = method
     self.relativeError = relativeError
+    self.isOutputError = isOutputError
     self.fallbacks = fallbacks
     self.deadInputs = deadInputs
   }

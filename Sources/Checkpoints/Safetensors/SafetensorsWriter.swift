@@ -36,7 +36,9 @@ public struct SafetensorsLayout: Sendable {
   public static let alignment = 64
 
   /// A layout. Metadata is written in the order given.
-  public init(items: [Item], metadata: [(key: String, value: String)]) {
+  ///
+  /// - Parameter reserve: The header takes at least this many bytes, filled with spaces.
+  public init(items: [Item], metadata: [(key: String, value: String)], reserve: Int = 0) {
     var object = JSONObject()
     var members: [JSONObject.Member] = []
     if !metadata.isEmpty {
@@ -56,6 +58,9 @@ public struct SafetensorsLayout: Sendable {
       offset += item.byteCount
     }
     var text = Array(JSONValue.object(JSONObject(members)).compactText.utf8)
+    if text.count + 8 < reserve {
+      text += [UInt8](repeating: 0x20, count: reserve - text.count - 8)
+    }
     let rest = (8 + text.count) % Self.alignment
     if rest > 0 { text += [UInt8](repeating: 0x20, count: Self.alignment - rest) }
     var header: [UInt8] = (0..<8).map { UInt8(truncatingIfNeeded: text.count >> (8 * $0)) }

@@ -1,5 +1,6 @@
 // The page: one file without scripts and without anything from elsewhere.
 
+import Drift
 internal import JSONDocuments
 
 extension RunReport {
@@ -124,7 +125,7 @@ extension RunReport {
   private var gateCounts: String {
     let gates = stages.flatMap(\.gates)
     guard !gates.isEmpty else { return "the recipe sets no limit" }
-    return GateVerdict.allCases.compactMap { verdict in
+    return Verdict.allCases.compactMap { verdict in
       let count = gates.count { $0.verdict == verdict }
       return count > 0 ? "\(count) \(verdict.rawValue)" : nil
     }.joined(separator: ", ")
@@ -213,7 +214,7 @@ extension RunReport {
 
 extension Markup {
   /// A verdict as sign and word: never by colour alone.
-  static func verdict(_ verdict: GateVerdict?, _ word: String) -> Markup {
+  static func verdict(_ verdict: Verdict?, _ word: String) -> Markup {
     guard let verdict else { return .text(word) }
     return .element(
       "span", class: "verdict \(verdict.rawValue)", [.text("\(verdict.mark) \(word)")])

@@ -1,5 +1,6 @@
 // drift.json: a run as one JSON document, schema 1.
 
+import Drift
 public import JSONDocuments
 
 /// Why a JSON document is no report.
@@ -85,9 +86,9 @@ extension StageReport {
 
 extension GateResult {
   fileprivate init(json: JSONMember) throws(RunReportError) {
-    let words = GateVerdict.allCases.map(\.rawValue).joined(separator: ", ")
+    let words = Verdict.allCases.map(\.rawValue).joined(separator: ", ")
     let word = try json["verdict"].string()
-    guard let verdict = GateVerdict(rawValue: word) else {
+    guard let verdict = Verdict(rawValue: word) else {
       throw RunReportError(path: json["verdict"].path, found: "'\(word)'", expected: words)
     }
     self.init(

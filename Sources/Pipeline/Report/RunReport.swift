@@ -1,16 +1,7 @@
 // What a run did and what it cost: the value behind drift.json, the Markdown summary and the page.
 
+public import Drift
 public import JSONDocuments
-
-/// What came of a gate.
-public enum GateVerdict: String, Sendable, CaseIterable {
-  /// The value and its interval keep the limit.
-  case passed
-  /// The value and its interval break the limit.
-  case failed
-  /// The interval straddles the limit: too few tokens to say.
-  case undecided
-}
 
 /// One limit and what was measured.
 public struct GateResult: Sendable, Equatable {
@@ -25,12 +16,12 @@ public struct GateResult: Sendable, Equatable {
   /// The 95 % interval of the value; `nil` for exact values such as counts.
   public var ci95: Interval?
   /// What came of it.
-  public var verdict: GateVerdict
+  public var verdict: Verdict
 
   /// A limit and what was measured.
   public init(
     metric: String, slice: String? = nil, limit: Double, value: Double, ci95: Interval? = nil,
-    verdict: GateVerdict
+    verdict: Verdict
   ) {
     self.metric = metric
     self.slice = slice
@@ -148,7 +139,7 @@ public struct StageReport: Sendable, Equatable {
   }
 
   /// The worst of the gates; `nil` without gates.
-  public var verdict: GateVerdict? { GateVerdict.worst(of: gates.map(\.verdict)) }
+  public var verdict: Verdict? { Verdict.worst(of: gates.map(\.verdict)) }
 }
 
 /// A run.
@@ -180,11 +171,11 @@ public struct RunReport: Sendable, Equatable {
   }
 
   /// The worst of all gates; `nil` without gates.
-  public var verdict: GateVerdict? { GateVerdict.worst(of: stages.compactMap(\.verdict)) }
+  public var verdict: Verdict? { Verdict.worst(of: stages.compactMap(\.verdict)) }
 }
 
-extension GateVerdict {
-  fileprivate static func worst(of verdicts: [GateVerdict]) -> GateVerdict? {
+extension Verdict {
+  fileprivate static func worst(of verdicts: [Verdict]) -> Verdict? {
     if verdicts.contains(.failed) { return .failed }
     if verdicts.contains(.undecided) { return .undecided }
     return verdicts.isEmpty ? nil : .passed

@@ -35,14 +35,14 @@ public struct LayerRecord: Sendable, Equatable {
     ]
   }
 
-  init(_ result: QuantizedWeight, name: String, isOutputError: Bool) {
+  init(_ result: QuantizedWeight, name: String) {
     tensor = name
     encoding = result.encoded.encoding.name
     method = result.method.rawValue
     bitsPerWeight = result.encoded.encoding.bitsPerWeight(
       outputs: result.encoded.outputs, inputs: result.encoded.inputs)
     relativeError = result.relativeError
-    self.isOutputError = isOutputError
+    isOutputError = result.isOutputError
     fallbacks = result.fallbacks
     deadInputs = result.deadInputs
   }

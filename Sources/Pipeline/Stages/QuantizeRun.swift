@@ -95,18 +95,32 @@ public struct QuantizeRun {
     return try EncodingAssignment(request.rules, to: sites)
   }
 
-  /// Does the work and writes the folder `output`.
+  /// The hash of everything that the result depends on.
   ///
-  /// - Parameters:
-  ///   - progress: Called with what is done and the share.
-  ///   - finished: Called with each finished layer and the seconds it took.
-  public func run(
-    output path: String, force: Bool = false, progress: @escaping (String, Double) -> Void = { _, _ in },
-    finished: @escaping (LayerRecord, Double) -> Void = { _, _ in }
-  ) throws -> StageResult {
-    let assignment = try assignment()
-    let known = FamilyRegistry.family(of: input) != nil
-    guard known || request.method == .rtn else {
+  /// - Parameter inputHash: The input's content hash.
+  func key(inputHash: String, calibration: JSONValue) -> String {
+    var hash = ContentHash()
+    for part in [
+      toolVersion, "quantize", BLAS.description, inputHash, request.json.compactText,
+      calibration.compactText,
+    ] { hash.update(part) }
+    return hash.digits
+  }
+
+  /// Loads the calibration set, for architectures that are known.
+  func loadCalibration() throws -> (set: CalibrationSet, json: JSONValue)? {
+    guard let calibration = request.calibration, FamilyRegistry.family(of: input) != nil else {
+      return nil
+    }
+    let loaded = try calibration.load(for: try Model(input))
+    return (
+      loaded.set, calibration.json(used: loaded.set.tokensUsed, hashes: loaded.hashes)
+    )
+  }
+
+  /// Refuses what cannot work, before any work.
+  func check() throws {
+    guard FamilyRegistry.family(of: input) != nil || request.method == .rtn else {
       throw CheckpointError(
         path: input.path,
         .unsupported(
@@ -115,31 +129,44 @@ public struct QuantizeRun {
     if request.method == .gptq, request.calibration == nil {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
     }
-    let model = known ? try Model(input) : nil
-    let loaded = try model.flatMap { model in try request.calibration?.load(for: model) }
-    let inputHash = try contentHash(of: input)
-    var hash = ContentHash()
-    for part in [toolVersion, "quantize", inputHash, request.json.compactText] { hash.update(part) }
-    let calibration =
-      loaded.flatMap { loaded in
-        request.calibration?.json(used: loaded.set.tokensUsed, hashes: loaded.hashes)
-      } ?? .null
-    hash.update(calibration.compactText)
-    guard let output = try StageOutput(path: path, key: hash.digits, force: force) else {
+  }
+
+  /// Does the work and writes the folder `output`.
+  ///
+  /// - Parameters:
+  ///   - inputHash: The input's content hash, when the caller knows it.
+  ///   - complete: Called with the complete folder before it gets its name, to add files to it.
+  ///   - progress: Called with what is done and the share.
+  ///   - finished: Called with each finished layer and the seconds it took.
+  public func run(
+    output path: String, force: Bool = false, inputHash: String? = nil,
+    complete: (String) throws -> Void = { _ in },
+    progress: @escaping (String, Double) -> Void = { _, _ in },
+    finished: @escaping (LayerRecord, Double) -> Void = { _, _ in }
+  ) throws -> StageResult {
+    let assignment = try assignment()
+    try check()
+    let loaded = try loadCalibration()
+    let inputHash = try inputHash ?? contentHash(of: input)
+    let calibration = loaded?.json ?? .null
+    let key = key(inputHash: inputHash, calibration: calibration)
+    guard let output = try StageOutput(path: path, key: key, force: force) else {
       return StageResult(layers: [], calibration: nil, resumedLayers: 0)
     }
     do {
+      let network = FamilyRegistry.family(of: input) == nil ? nil : try Model(input).network
       let walk = QuantizeWalk(
         assignment: assignment, request: request, output: output, checkpoint: input,
         progress: progress, finished: finished)
-      let layers = try walk.run(network: model?.network, set: loaded?.set)
+      let layers = try walk.run(network: network, set: loaded?.set)
       let lineage = try Lineage.entry(
         stage: "quantize", options: request.json, seed: request.calibration?.seed ?? 0,
         input: input, inputHash: inputHash, calibration: calibration,
         work: ["layers": .array(layers.map { $0.record.json })])
-      try FolderWriter(source: input, layers: layers, lineage: lineage).write(
-        to: output.resultPath)
+      try FolderPlan(source: input, assignment: assignment, method: request.method).write(
+        to: output.resultPath, layers: layers, lineage: lineage)
       try ReadBack.check(output.resultPath)
+      try complete(output.resultPath)
       try output.finish(force: force)
       return StageResult(
         layers: layers.map { $0.record },
@@ -243,7 +270,10 @@ private final class QuantizeWalk {
   private func quantizeEmbedding(_ network: any Network, _ set: CalibrationSet?) throws {
     guard isEncoded(network.embedding) else { return }
     guard let model = network as? any LanguageModel, model.isTied, let set else {
-      try quantize(network.embedding, moment: nil, quantizer: RTN(search: request.search))
+      let role = assignment[network.embedding.weightName]?.site.method(asked: request.method)
+      try quantize(
+        network.embedding, moment: nil,
+        quantizer: role == .rtn ? RTN(search: request.search) : nil)
       return
     }
     try quantize(network.embedding) {
@@ -269,7 +299,7 @@ private final class QuantizeWalk {
   }
 
   private func finish(
-    _ name: String, hasMoment: Bool? = nil, _ work: () throws -> QuantizedWeight
+    _ name: String, _ work: () throws -> QuantizedWeight
   ) throws -> EncodedMatrix {
     let path = output.layerPath(layers.count)
     let start = ContinuousClock.now
@@ -286,7 +316,7 @@ private final class QuantizeWalk {
       throw LayerError(path: checkpoint.path, tensor: name, error)
     }
     let layer = FinishedLayer(
-      record: LayerRecord(result, name: name, isOutputError: request.calibration != nil),
+      record: LayerRecord(result, name: name),
       encoded: result.encoded)
     try layer.write(to: path)
     layers.append(layer)

@@ -1,0 +1,42 @@
+// The files that a recipe reads and their hashes: written into the resolved recipe, checked when it runs.
+
+import Bundles
+import Checkpoints
+
+enum InputHashes {
+  /// Every file and checkpoint of a recipe, each once, with its hash.
+  static func all(of recipe: Recipe) throws -> [Recipe.Input] {
+    var inputs: [Recipe.Input] = []
+    func add(_ path: Located<String>, _ digits: String) {
+      guard !inputs.contains(where: { $0.path == path }) else { return }
+      inputs.append(Recipe.Input(path: path, sha256: Located(digits)))
+    }
+    add(recipe.model, try contentHash(of: try CheckpointOpener.open(recipe.model.value)))
+    for path in texts(of: recipe) { add(path, try ContentHash.of(file: path.value)) }
+    return inputs
+  }
+
+  private static func texts(of recipe: Recipe) -> [Located<String>] {
+    var paths = recipe.calibration?.text ?? []
+    if let validation = recipe.validation {
+      paths += validation.text + validation.slices.flatMap(\.text)
+      if let pairs = validation.pairs { paths.append(pairs) }
+    }
+    return paths
+  }
+
+  /// Refuses a resolved recipe whose inputs are not what they were.
+  static func check(_ recipe: Recipe) throws {
+    for input in recipe.inputs {
+      let path = input.path.value
+      let digits =
+        FilePath.kind(of: path) == .folder || path.hasSuffix(".condensed")
+        ? try contentHash(of: try CheckpointOpener.open(path)) : try ContentHash.of(file: path)
+      guard digits == input.sha256.value else {
+        throw RecipeError(
+          at: input.sha256.place,
+          .refused("'\(path)' has SHA-256 \(digits), the recipe was resolved with another content"))
+      }
+    }
+  }
+}

@@ -1,0 +1,192 @@
+// What a recipe will do, and the exact bytes of its results, without doing it.
+
+import Bundles
+import Checkpoints
+import CondenseInference
+import Drift
+import Encodings
+public import JSONDocuments
+import Networks
+import Quantization
+import Tensors
+
+/// The plan of a recipe.
+public struct RunPlan: Sendable {
+  /// What a pattern hits.
+  public struct Hit: Sendable {
+    /// The pattern, or `default`.
+    public let rule: String
+    /// What becomes of the tensors.
+    public let target: String
+    /// Their names.
+    public let tensors: [String]
+  }
+
+  /// One stage to come.
+  public struct Stage: Sendable {
+    /// Its name and kind.
+    public let name, kind: String
+    /// For `quantize`: rules and what they hit.
+    public let hits: [Hit]
+    /// Bytes of the weight file, or of the whole bundle.
+    public let byteCount: Int
+    /// The file that a pack stage makes in the output folder.
+    public let fileName: String?
+  }
+
+  /// The stages in order.
+  public let stages: [Stage]
+  /// Bytes of the model's weights, as they are.
+  public let sourceBytes: Int
+
+  /// Plans a recipe: opens the model and the texts, and checks every option against them.
+  public init(_ recipe: Recipe) throws {
+    let original = try CheckpointOpener.open(recipe.model.value)
+    try Self.check(recipe, original: original)
+    sourceBytes = original.tensorNames.reduce(0) { $0 + (original.tensor($1)?.byteCount ?? 0) }
+    var current: any Checkpoint = original
+    var lineage = try Lineage.parent(of: original)
+    var stages: [Stage] = []
+    for entry in recipe.stages {
+      switch entry.options {
+      case let options as QuantizeStageOptions:
+        let request = try options.request(recipe)
+        let stage = QuantizeRun(input: current, request: request)
+        let assignment = try stage.assignment()
+        let plan = FolderPlan(source: current, assignment: assignment, method: request.method)
+        stages.append(
+          Stage(
+            name: entry.name.value, kind: entry.kind, hits: Self.hits(assignment),
+            byteCount: plan.layout.byteCount, fileName: nil))
+        lineage = try Self.lineage(stage, assignment, parent: lineage)
+        current = PlannedCheckpoint(plan, original: original)
+      case let options as PackStageOptions:
+        stages.append(
+          Stage(
+            name: entry.name.value, kind: entry.kind, hits: [],
+            byteCount: try PackRun(input: current, request: options.request)
+              .plannedByteCount(
+                lineage: lineage, drift: try Self.drift(recipe, original),
+                inputName: current is PlannedCheckpoint ? nil : FilePath.name(of: original.path)),
+            fileName: Self.bundleName(of: entry, in: recipe)))
+      default: preconditionFailure("no plan for the stage kind '\(entry.kind)'")
+      }
+    }
+    self.stages = stages
+  }
+
+  /// Checks everything that can be checked before any work.
+  static func check(_ recipe: Recipe, original: any Checkpoint) throws {
+    for (index, entry) in recipe.stages.enumerated() {
+      if entry.kind == PackStageOptions.kind, index + 1 < recipe.stages.count,
+        recipe.stages[index + 1].kind != PackStageOptions.kind
+      {
+        throw RecipeError(
+          at: recipe.stages[index + 1].name.place,
+          .refused("a stage after pack: only another pack can follow it"))
+      }
+      guard let options = entry.options as? QuantizeStageOptions else { continue }
+      let request = try options.request(recipe)
+      let stage = QuantizeRun(input: original, request: request)
+      try stage.check()
+      do {
+        _ = try stage.assignment()
+      } catch let error as EncodingRuleError {
+        throw RecipeError(at: Self.place(of: error, options), .refused("\(error)"))
+      }
+    }
+  }
+
+  /// Where in the recipe the pattern of an error stands.
+  private static func place(
+    of error: EncodingRuleError, _ options: QuantizeStageOptions
+  ) -> RecipePlace {
+    guard case .matchesNothing(let pattern, _) = error else { return options.encoding.place }
+    return options.overrides.first { $0.pattern.value == pattern }?.pattern.place
+      ?? options.encoding.place
+  }
+
+  /// The file of a pack stage: the model's name, and the stage's when there are several.
+  static func bundleName(of entry: StageEntry, in recipe: Recipe) -> String {
+    let model = FilePath.name(of: recipe.model.value)
+    let packs = recipe.stages.count { $0.kind == PackStageOptions.kind }
+    return (packs > 1 ? "\(model)-\(entry.name.value)" : model) + ".condensed"
+  }
+
+  private static func hits(_ assignment: EncodingAssignment) -> [Hit] {
+    var order: [String] = []
+    var hits: [String: (target: String, tensors: [String])] = [:]
+    for item in assignment.items {
+      if hits[item.rule] == nil { order.append(item.rule) }
+      hits[item.rule, default: (item.target.name, [])].tensors.append(item.site.name)
+    }
+    return order.map { Hit(rule: $0, target: hits[$0]?.target ?? "", tensors: hits[$0]?.tensors ?? []) }
+  }
+
+  /// The lineage that a quantize stage will write, with figures that are not known yet at zero.
+  private static func lineage(
+    _ stage: QuantizeRun, _ assignment: EncodingAssignment, parent: JSONValue
+  ) throws -> JSONValue {
+    let calibration = try stage.loadCalibration()
+    let layers = assignment.items.compactMap { item -> JSONValue? in
+      guard case .encode(let encoding) = item.target else { return nil }
+      let method = item.site.method(asked: stage.request.method)
+      return LayerRecord.planned(
+        item.site, encoding: encoding, method: method,
+        isOutputError: calibration != nil && item.site.role != .embedding(isHead: false)).json
+    }
+    return Lineage.entry(
+      stage: "quantize", options: stage.request.json, seed: stage.request.calibration?.seed ?? 0,
+      inputName: FilePath.name(of: stage.input.path), inputHash: noHash,
+      calibration: calibration?.json ?? .null, work: ["layers": .array(layers)], parent: parent)
+  }
+
+  /// As long as any hash.
+  static let noHash = String(repeating: "0", count: 64)
+
+  /// The drift that a bundle will say, with figures that are not known yet at zero.
+  private static func drift(_ recipe: Recipe, _ original: any Checkpoint) throws -> JSONValue {
+    guard let validation = recipe.validation, FamilyRegistry.family(of: original) != nil else {
+      return .null
+    }
+    let isEncoder = try FamilyRegistry.network(of: original) is any TextEncoder
+    func figures(pairs: Bool) -> MeasuredDrift {
+      isEncoder
+        ? .encoder(.zero(hasPairs: pairs)) : .language(.zero)
+    }
+    return RunMeasurements.Result(
+      reference: figures(pairs: validation.pairs != nil),
+      input: figures(pairs: validation.pairs != nil),
+      slices: validation.slices.map { ($0.name.value, figures(pairs: false)) }
+    ).json
+  }
+}
+
+/// A checkpoint that a stage will write: its tensors have sizes, and bytes that mean nothing.
+private struct PlannedCheckpoint: Checkpoint {
+  let plan: FolderPlan
+  let original: any Checkpoint
+  let items: [String: SafetensorsLayout.Item]
+
+  init(_ plan: FolderPlan, original: any Checkpoint) {
+    self.plan = plan
+    self.original = original
+    items = Dictionary(
+      plan.items.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+  }
+
+  var path: String { RunPlan.noHash }
+  var formatName: String { "planned checkpoint" }
+  var configuration: JSONValue { original.configuration }
+  var manifest: WeightManifest { plan.manifest }
+  var tensorNames: [String] { plan.items.map(\.name) }
+  func tensor(_ name: String) -> Tensor? {
+    if let tensor = original.tensor(name), original.manifest[name] == nil { return tensor }
+    guard let item = items[name] else { return nil }
+    return Tensor(
+      item.dtype, shape: item.shape, copying: [UInt8](repeating: 0, count: item.byteCount))
+  }
+  var sideFileNames: [String] { original.sideFileNames }
+  func sideFile(_ name: String) throws -> [UInt8] { try original.sideFile(name) }
+  var byteCount: Int { plan.layout.byteCount }
+}

@@ -1,0 +1,129 @@
+// What a quantized checkpoint folder will hold, tensor by tensor, before any codes exist.
+
+import Checkpoints
+import Encodings
+import JSONDocuments
+import Quantization
+import Tensors
+
+struct FolderPlan {
+  /// What becomes of one tensor of the source.
+  enum Content {
+    /// Encoded by this stage.
+    case encode(any WeightEncoding, method: QuantizationMethod)
+    /// Encoded already, and carried over.
+    case carry(WeightManifest.Entry)
+    /// A plain tensor, copied byte for byte.
+    case copy(Tensor)
+  }
+
+  let source: any Checkpoint
+  let contents: [(tensor: LogicalTensor, content: Content)]
+  /// Tensors that are left out, with the rule that says so.
+  let dropped: [(name: String, rule: String)]
+
+  init(source: any Checkpoint, assignment: EncodingAssignment, method: QuantizationMethod) {
+    self.source = source
+    dropped = Self.dropped(from: source)
+    let droppedNames = Set(dropped.map(\.name))
+    let targets = Dictionary(
+      assignment.items.map { ($0.site.name, $0) }, uniquingKeysWith: { first, _ in first })
+    contents = source.logicalTensors.compactMap { logical in
+      guard !droppedNames.contains(logical.name) else { return nil }
+      if let item = targets[logical.name], case .encode(let encoding) = item.target {
+        return (logical, .encode(encoding, method: item.site.method(asked: method)))
+      }
+      if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
+      return source.tensor(logical.name).map { (logical, .copy($0)) }
+    }
+  }
+
+  /// A tied head that was stored a second time would contradict the embedding it repeats.
+  private static func dropped(from source: any Checkpoint) -> [(name: String, rule: String)] {
+    guard source.configuration["tie_word_embeddings"]?.bool == true,
+      source.holds("lm_head.weight"), source.holds("model.embed_tokens.weight")
+    else { return [] }
+    return [("lm_head.weight", "a second copy of the tied embedding")]
+  }
+
+  /// The weights after the stage, as a manifest.
+  var manifest: WeightManifest {
+    WeightManifest(
+      contents.compactMap { tensor, content in
+        switch content {
+        case .encode(let encoding, let method):
+          WeightManifest.Entry(
+            name: tensor.name, encoding: encoding, outputs: tensor.shape[0],
+            inputs: tensor.shape[1], method: method.rawValue)
+        case .carry(let entry): entry
+        case .copy: nil
+        }
+      })
+  }
+
+  /// The stored tensors in the order of the source.
+  var items: [SafetensorsLayout.Item] {
+    contents.flatMap { tensor, content -> [SafetensorsLayout.Item] in
+      switch content {
+      case .encode(let encoding, _):
+        Self.items(tensor.name, encoding, tensor.shape[0], tensor.shape[1])
+      case .carry(let entry):
+        Self.items(entry.name, entry.encoding, entry.outputs, entry.inputs)
+      case .copy(let stored):
+        [SafetensorsLayout.Item(name: tensor.name, dtype: stored.dtype, shape: stored.shape)]
+      }
+    }
+  }
+
+  private static func items(
+    _ name: String, _ encoding: any WeightEncoding, _ outputs: Int, _ inputs: Int
+  ) -> [SafetensorsLayout.Item] {
+    encoding.parts(outputs: outputs, inputs: inputs).map {
+      SafetensorsLayout.Item(name: name + $0.suffix, dtype: $0.dtype, shape: $0.shape)
+    }
+  }
+
+  /// The weight file; its size is exact before the work.
+  var layout: SafetensorsLayout {
+    SafetensorsLayout(
+      items: items,
+      metadata: [("format", "pt"), (WeightManifest.metadataKey, manifest.json.compactText)])
+  }
+
+  /// Writes the folder; the caller gives it its name.
+  func write(to folder: String, layers: [FinishedLayer], lineage: JSONValue) throws {
+    try FilePath.makeFolder(folder)
+    if !source.sideFileNames.contains("config.json") {
+      try OutputFile.write(
+        source.configuration.indentedText + "\n", to: FilePath.join(folder, "config.json"))
+    }
+    for name in source.sideFileNames {
+      let path = FilePath.join(folder, name)
+      try FilePath.makeFolder(FilePath.folder(of: path))
+      try OutputFile.write(try source.sideFile(name), to: path)
+    }
+    let finished = Dictionary(
+      layers.map { ($0.record.tensor, $0.encoded) }, uniquingKeysWith: { first, _ in first })
+    var writer = try SafetensorsWriter(
+      path: FilePath.join(folder, CheckpointFolder.weightsName), layout: layout)
+    for (tensor, content) in contents {
+      switch content {
+      case .encode:
+        for part in finished[tensor.name]?.parts ?? [] { try writer.write(part) }
+      case .carry(let entry):
+        for part in try source.encodedMatrix(entry).parts { try writer.write(part) }
+      case .copy(let stored): try writer.write(stored)
+      }
+    }
+    try writer.finish()
+    try OutputFile.write(lineage.indentedText + "\n", to: FilePath.join(folder, "lineage.json"))
+  }
+}
+
+extension MatrixSite {
+  /// The method that runs when `asked` is asked for. Each row of a separate embedding is read by one
+  /// token; there is no other column to push an error onto, so that it is rounded.
+  func method(asked: QuantizationMethod) -> QuantizationMethod {
+    role == .embedding(isHead: false) ? .rtn : asked
+  }
+}
