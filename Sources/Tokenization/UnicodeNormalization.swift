@@ -21,7 +21,8 @@ enum NormalizationForm: Sendable {
     var changing: Int? = first
     while let index = changing {
       // A combining mark joins the character before it.
-      let start = index > done ? max(done, scalarStart(text.span, before: index)) : index
+      var start = index > done ? max(done, scalarStart(text.span, before: index)) : index
+      if start < index, Self.isNewer(scalar(text.span, at: start).value) { start = index }
       output.append(text.span, done..<start)
       var end = index
       while end < text.count {
@@ -107,8 +108,15 @@ enum NormalizationForm: Sendable {
       0x2010...0x2027, 0x3000...0x3029, 0x3041...0x3096, 0x30A1...0x30FA, 0xAC00...0xD7A3,
       0xFF01...0xFFEF:
       self == .nfc || self == .nfkc
-    default: false
+    default: Self.isNewer(value)
     }
+  }
+
+  /// Not in Unicode 9.0, whose data `tokenizers` normalizes with: such a scalar stays as it is,
+  /// and marks do not move across it.
+  private static func isNewer(_ value: UInt32) -> Bool {
+    guard value >= 0x300, let age = Unicode.Scalar(value)?.properties.age else { return false }
+    return age.major > 9
   }
 
   private func mapCompatibility(_ text: inout [UInt8]) {
