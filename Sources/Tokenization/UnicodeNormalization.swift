@@ -21,7 +21,8 @@ enum NormalizationForm: Sendable {
     var changing: Int? = first
     while let index = changing {
       // A combining mark joins the character before it.
-      let start = index > done ? max(done, scalarStart(text.span, before: index)) : index
+      var start = index > done ? max(done, scalarStart(text.span, before: index)) : index
+      if start < index, Self.isNewer(scalar(text.span, at: start).value) { start = index }
       output.append(text.span, done..<start)
       var end = index
       while end < text.count {
@@ -37,12 +38,50 @@ enum NormalizationForm: Sendable {
     text = output
   }
 
+  private static let longRun = 64
+
   private func append(_ part: ArraySlice<UInt8>, to output: inout [UInt8]) {
-    let string = String(decoding: part, as: UTF8.self)
+    var string = String(decoding: part, as: UTF8.self)
+    if part.count > Self.longRun || part.contains(0xE0) { string = Self.orderingRuns(of: string) }
     switch self {
     case .nfc, .nfkc: for scalar in string._nfc { output.append(scalar: scalar.value) }
     case .nfd, .nfkd: for scalar in string._nfd { output.append(scalar: scalar.value) }
     }
+  }
+
+  /// Orders marks where the standard library does it badly: in quadratic time, which would make a
+  /// text of nothing but marks a hang, and not across the three vowel signs that are no marks
+  /// themselves, but two marks each once they are decomposed.
+  private static func orderingRuns(of string: String) -> String {
+    var output = String.UnicodeScalarView()
+    var run: [Unicode.Scalar] = []
+    var hasSign = false
+    func flush() {
+      if run.count > longRun || hasSign {
+        let marks = run.flatMap { String($0)._nfd }
+        let order = marks.indices.sorted {
+          (marks[$0].properties.canonicalCombiningClass.rawValue, $0)
+            < (marks[$1].properties.canonicalCombiningClass.rawValue, $1)
+        }
+        for index in order { output.append(marks[index]) }
+      } else {
+        output.append(contentsOf: run)
+      }
+      run.removeAll(keepingCapacity: true)
+      hasSign = false
+    }
+    for scalar in string.unicodeScalars {
+      let isSign = scalar == "\u{F73}" || scalar == "\u{F75}" || scalar == "\u{F81}"
+      if isSign || scalar.properties.canonicalCombiningClass != .notReordered {
+        hasSign = hasSign || isSign
+        run.append(scalar)
+      } else {
+        flush()
+        output.append(scalar)
+      }
+    }
+    flush()
+    return String(output)
   }
 
   private func nextChanging(_ text: Span<UInt8>, from start: Int) -> Int? {
@@ -69,8 +108,15 @@ enum NormalizationForm: Sendable {
       0x2010...0x2027, 0x3000...0x3029, 0x3041...0x3096, 0x30A1...0x30FA, 0xAC00...0xD7A3,
       0xFF01...0xFFEF:
       self == .nfc || self == .nfkc
-    default: false
+    default: Self.isNewer(value)
     }
+  }
+
+  /// Not in Unicode 9.0, whose data `tokenizers` normalizes with: such a scalar stays as it is,
+  /// and marks do not move across it.
+  private static func isNewer(_ value: UInt32) -> Bool {
+    guard value >= 0x300, let age = Unicode.Scalar(value)?.properties.age else { return false }
+    return age.major > 9
   }
 
   private func mapCompatibility(_ text: inout [UInt8]) {

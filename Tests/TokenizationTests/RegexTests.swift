@@ -1,4 +1,5 @@
 import JSONDocuments
+@_spi(_Unicode) import Swift
 import Testing
 
 @testable import Tokenization
@@ -114,17 +115,39 @@ import Testing
 
   /// Text that is normalized stretch by stretch is normalized as a whole.
   @Test func stretchesJoinLikeTheWhole() throws {
-    for seed in 1...100 {
-      let source = try mixedText(seed: UInt64(seed), size: 300)
-      for form in [NormalizationForm.nfc, .nfd, .nfkc, .nfkd] {
-        var once = Array(source.utf8)
-        form.apply(&once)
-        var twice = once
-        form.apply(&twice)
-        #expect(twice == once, "seed \(seed)")
-        // Canonically equivalent, which is what Swift's == says.
-        if form == .nfc || form == .nfd { #expect(String(decoding: once, as: UTF8.self) == source) }
-      }
+    let marks = (0..<300).map { ["\u{301}", "\u{316}", "\u{344}"][$0 % 3] }
+    var sources = ["e" + marks.joined() + "é\u{323}", marks.joined()]
+    for seed in 1...100 { sources.append(try mixedText(seed: UInt64(seed), size: 300)) }
+    for source in sources
+    where source.unicodeScalars.allSatisfy({ ($0.properties.age?.major ?? 0) <= 9 }) {
+      var composed = Array(source.utf8)
+      NormalizationForm.nfc.apply(&composed)
+      #expect(Array(String(decoding: composed, as: UTF8.self).unicodeScalars) == Array(source._nfc))
+      var decomposed = Array(source.utf8)
+      NormalizationForm.nfd.apply(&decomposed)
+      #expect(
+        Array(String(decoding: decomposed, as: UTF8.self).unicodeScalars) == Array(source._nfd))
     }
+  }
+
+  /// U+0F73 has combining class 0, but decomposes into marks of classes 129 and 130.
+  @Test func signsOfTwoMarksAreOrderedToo() {
+    var text = Array("e\u{301}\u{F73}\u{316}".utf8)
+    NormalizationForm.nfd.apply(&text)
+    #expect(text == Array("e\u{F71}\u{F72}\u{316}\u{301}".utf8))
+  }
+
+  /// U+0899 is of Unicode 14: for `tokenizers` it is no mark.
+  @Test func marksOfLaterVersionsStayWhereTheyAre() {
+    var text = Array("\u{899}\u{64E}e\u{301}".utf8)
+    NormalizationForm.nfc.apply(&text)
+    #expect(text == Array("\u{899}\u{64E}\u{E9}".utf8))
+  }
+
+  @Test func aTextOfNothingButMarksIsNormalizedInTime() {
+    var text = Array(("e" + String(repeating: "\u{301}\u{316}", count: 100_000)).utf8)
+    let elapsed = ContinuousClock().measure { NormalizationForm.nfc.apply(&text) }
+    #expect(text.count == 400_000)
+    #expect(elapsed < .seconds(5))
   }
 }
