@@ -79,7 +79,7 @@ let package = Package(
     tests("JSONDocumentsTests", ["JSONDocuments"]),
     tests("NetworksTests", ["Networks", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
-    tests("PipelineTests", ["Pipeline", "JSONDocuments"]),
+    tests("PipelineTests", ["Pipeline", "Drift", "Quantization", "JSONDocuments"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c17

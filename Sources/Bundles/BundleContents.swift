@@ -88,19 +88,30 @@ public struct BundleContents: Checkpoint {
     }
   }
 
-  /// The manifest; hashes are those of the bytes to be written.
-  public func bundleManifest(
-    lineage: JSONValue, drift: JSONValue, selfTest: BundleManifest.SelfTest?
-  ) -> BundleManifest {
-    let hashes = ParallelLoop.map(items.count + files.count) { index -> (tensor: String, digits: String) in
+  /// The hashes of the bytes to be written, computed on all threads.
+  public func hashes() -> [(tensor: String, digits: String)] {
+    let digits = ParallelLoop.map(items.count + files.count) { index -> String in
       if index < items.count {
-        let name = items[index].name
-        return (name, tensor(name).map { ContentHash.of($0) } ?? "")
+        return tensor(items[index].name).map { ContentHash.of($0) } ?? ""
       }
-      let file = files[index - items.count]
-      return (file.file.tensorName, ContentHash.of(file.stored))
+      return ContentHash.of(files[index - items.count].stored)
     }
-    return BundleManifest(
+    return Array(zip(storedNames, digits)).map { (tensor: $0, digits: $1) }
+  }
+
+  /// The same list with one value for each hash, for planning.
+  public func placeholderHashes(_ digits: String) -> [(tensor: String, digits: String)] {
+    storedNames.map { (tensor: $0, digits: digits) }
+  }
+
+  private var storedNames: [String] { items.map(\.name) + files.map(\.file.tensorName) }
+
+  /// The manifest.
+  public func bundleManifest(
+    hashes: [(tensor: String, digits: String)], lineage: JSONValue, drift: JSONValue,
+    selfTest: BundleManifest.SelfTest?
+  ) -> BundleManifest {
+    BundleManifest(
       configuration: configuration, weights: manifest, sideFiles: files.map(\.file),
       hashes: hashes, lineage: lineage, drift: drift, selfTest: selfTest)
   }

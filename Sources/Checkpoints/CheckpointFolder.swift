@@ -93,6 +93,9 @@ public struct CheckpointFolder: Checkpoint {
   /// The weight files, in the order of the index.
   public var weightFilePaths: [String] { files.map(\.path) }
 
+  /// Relative paths of everything in the folder.
+  public func allFiles() throws -> [String] { try Self.files(under: path, prefix: "", depth: 0) }
+
   public var byteCount: Int {
     files.reduce(0) { $0 + $1.byteCount }
       + sideFileNames.reduce(0) { $0 + (FilePath.byteCount(of: FilePath.join(path, $1)) ?? 0) }

@@ -108,6 +108,12 @@ public enum FilePath {
     syncFolder(of: to)
   }
 
+  /// Copies a file, as a second name of the same bytes where the file system can.
+  public static func copy(_ from: String, to: String) throws(FileError) {
+    if unsafe link(from, to) == 0 { return }
+    try OutputFile.write(try read(from), to: to)
+  }
+
   /// The bytes of a whole file.
   public static func read(_ path: String) throws(FileError) -> [UInt8] {
     if let kind = kind(of: path), kind == .other { return try readStream(path) }

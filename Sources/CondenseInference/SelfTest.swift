@@ -25,6 +25,17 @@ public enum SelfTest {
       tolerance: 1e-3 * largest + 1e-5)
   }
 
+  /// A self-test of the size that `make` gives, without running the network.
+  public static func placeholder(for network: any Network) -> BundleManifest.SelfTest {
+    let outputs =
+      network is any LanguageModel ? network.vocabularySize : network.embedding.matrix.inputs
+    let count = min(kept, outputs)
+    return BundleManifest.SelfTest(
+      inputIds: [Int32](repeating: 0, count: min(length, network.contextLimit)),
+      indices: [Int](repeating: 0, count: count), values: [Float](repeating: 0, count: count),
+      tolerance: 0)
+  }
+
   /// The largest difference between what the network gives and the test says; nil when an index of the
   /// test does not exist.
   public static func difference(

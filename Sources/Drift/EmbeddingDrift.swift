@@ -23,6 +23,13 @@ public struct EmbeddingDrift: Sendable, Equatable {
   /// The reference's; nil without a reference or pairs.
   public let referenceSpearman: Double?
 
+  /// Every figure at zero, with a reference: the shape of a result before it is measured.
+  public static func zero(hasPairs: Bool) -> EmbeddingDrift {
+    EmbeddingDrift(
+      sentences: 0, cosine: .init(mean: 0, p01: 0, min: 0, interval: 0...0),
+      spearman: hasPairs ? 0 : nil, referenceSpearman: hasPairs ? 0 : nil)
+  }
+
   /// The keys of `condense eval --json`.
   public var json: JSONValue {
     var object = JSONObject()

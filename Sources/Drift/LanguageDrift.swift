@@ -47,6 +47,12 @@ public struct LanguageDrift: Sendable, Equatable {
   /// Of the share.
   public let top1Interval: ClosedRange<Double>?
 
+  /// Every figure at zero, with a reference: the shape of a result before it is measured.
+  public static let zero = LanguageDrift(
+    tokens: 0, perplexity: 0, perplexityRatio: 0, perplexityRatioInterval: 0...0,
+    divergence: .init(mean: 0, median: 0, p99: 0, p999: 0, max: 0, interval: 0...0), top1: 0,
+    top1Interval: 0...0)
+
   /// The keys of `condense eval --json`.
   public var json: JSONValue {
     var object = JSONObject()

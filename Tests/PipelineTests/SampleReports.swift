@@ -1,3 +1,4 @@
+import Drift
 import JSONDocuments
 
 @testable import Pipeline

@@ -1,5 +1,7 @@
 // The Markdown summary, for the summary page of a CI job.
 
+import Drift
+
 extension RunReport {
   /// A summary: verdict, sizes, drift, gates, and the layers with the largest errors.
   public var markdown: String {
@@ -117,7 +119,7 @@ enum Markdown {
   }
 }
 
-extension GateVerdict {
+extension Verdict {
   /// A sign that stands beside the word.
   var mark: String {
     switch self {

@@ -1,5 +1,7 @@
 // The tables of a report, once for Markdown and HTML.
 
+import Drift
+
 /// A table of text.
 struct ReportTable {
   struct Column {
@@ -11,7 +13,7 @@ struct ReportTable {
     var text: String
     /// A second, quieter line, such as an interval.
     var note: String?
-    var verdict: GateVerdict?
+    var verdict: Verdict?
     /// A name that a file gave.
     var isCode = false
   }
@@ -139,7 +141,7 @@ extension ReportTable {
 
 extension [GateResult] {
   /// The worst verdict; `nil` when there is none.
-  fileprivate var worst: GateVerdict? {
+  fileprivate var worst: Verdict? {
     [.failed, .undecided, .passed].first { verdict in contains { $0.verdict == verdict } }
   }
 }

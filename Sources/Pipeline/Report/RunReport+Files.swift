@@ -1,19 +1,27 @@
 // The three files of a report.
 
-internal import Foundation
-internal import JSONDocuments
+import Checkpoints
+import JSONDocuments
 
 extension RunReport {
   /// Writes `drift.json`, `report.md` and `report.html` into a folder that is there.
   ///
   /// Each file appears under its name only when it is complete.
-  public func write(to directory: String) throws {
-    let files = [
-      ("drift.json", json.indentedText + "\n"), ("report.md", markdown), ("report.html", html),
-    ]
-    for (name, text) in files {
-      let file = URL(filePath: directory).appending(path: name)
-      try Data(text.utf8).write(to: file, options: .atomic)
+  public func write(to folder: String) throws {
+    try OutputFile.write(json.indentedText + "\n", to: FilePath.join(folder, "drift.json"))
+    try OutputFile.write(markdown, to: FilePath.join(folder, "report.md"))
+    try OutputFile.write(html, to: FilePath.join(folder, "report.html"))
+  }
+
+  /// Reads the `drift.json` of a run.
+  ///
+  /// - Throws: `CheckpointError` with the file and what is wrong in it.
+  public static func read(_ path: String) throws -> RunReport {
+    let json = try CheckpointFolder.json(at: path)
+    do throws(RunReportError) {
+      return try RunReport(json: json)
+    } catch {
+      throw CheckpointError(path: path, .unsupported("this document: \(error)"))
     }
   }
 }

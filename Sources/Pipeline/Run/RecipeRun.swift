@@ -1,10 +1,10 @@
 // Runs a recipe: stage after stage, each measured and gated, with finished stages taken from the cache.
 
 import Bundles
-public import Checkpoints
+import Checkpoints
 import CondenseInference
 import Drift
-public import JSONDocuments
+import JSONDocuments
 import Networks
 import Quantization
 import Tensors
@@ -102,7 +102,9 @@ public final class RecipeRun {
       }
       try step.commit()
       if let result = step.result { results.append(result) }
-      input = step.output
+      // A bundle is a side product: the next stage goes on from what was packed.
+      guard let folder = step.folder else { continue }
+      input = folder
       inputHash = stage.outputHash
     }
     if failed == nil, let last = recipe.stages.last, last.kind != PackStageOptions.kind {
@@ -139,7 +141,8 @@ public final class RecipeRun {
   /// What a stage gave.
   private struct Step {
     var report: StageReport
-    let output: any Checkpoint
+    /// What the next stage reads; nil for stages that only make a file.
+    let folder: (any Checkpoint)?
     let drift: MeasuredDrift?
     let slices: [(name: String, drift: MeasuredDrift)]
     /// The file in the output folder, for stages that make one.
@@ -198,7 +201,7 @@ public final class RecipeRun {
       let used = calibration?.json["tokens_used"]?.integer
     { report.calibration = CalibrationUse(asked: asked, used: used) }
     return Step(
-      report: report, output: folder, drift: measured.reference, slices: measured.slices,
+      report: report, folder: folder, drift: measured.reference, slices: measured.slices,
       result: nil, commit: {})
   }
 
@@ -220,7 +223,7 @@ public final class RecipeRun {
     var report = stageReport(entry, request.json, inputHash, hash.digits, contents, measured)
     report.bytes = byteCount
     return Step(
-      report: report, output: contents, drift: measured.reference, slices: measured.slices,
+      report: report, folder: nil, drift: measured.reference, slices: measured.slices,
       result: path, commit: { try stage.write(contents, manifest, to: path) })
   }
 

@@ -67,7 +67,8 @@ public struct RunPlan: Sendable {
             byteCount: try PackRun(input: current, request: options.request)
               .plannedByteCount(
                 lineage: lineage, drift: try Self.drift(recipe, original),
-                inputName: current is PlannedCheckpoint ? nil : FilePath.name(of: original.path)),
+                inputName: current is PlannedCheckpoint
+                  ? Self.noHash : FilePath.name(of: original.path)),
             fileName: Self.bundleName(of: entry, in: recipe)))
       default: preconditionFailure("no plan for the stage kind '\(entry.kind)'")
       }
@@ -77,14 +78,7 @@ public struct RunPlan: Sendable {
 
   /// Checks everything that can be checked before any work.
   static func check(_ recipe: Recipe, original: any Checkpoint) throws {
-    for (index, entry) in recipe.stages.enumerated() {
-      if entry.kind == PackStageOptions.kind, index + 1 < recipe.stages.count,
-        recipe.stages[index + 1].kind != PackStageOptions.kind
-      {
-        throw RecipeError(
-          at: recipe.stages[index + 1].name.place,
-          .refused("a stage after pack: only another pack can follow it"))
-      }
+    for entry in recipe.stages {
       guard let options = entry.options as? QuantizeStageOptions else { continue }
       let request = try options.request(recipe)
       let stage = QuantizeRun(input: original, request: request)
@@ -189,4 +183,28 @@ private struct PlannedCheckpoint: Checkpoint {
   var sideFileNames: [String] { original.sideFileNames }
   func sideFile(_ name: String) throws -> [UInt8] { try original.sideFile(name) }
   var byteCount: Int { plan.layout.byteCount }
+}
+
+extension RunPlan {
+  /// What `condense plan --json` prints.
+  public var json: JSONValue {
+    [
+      "schema": 1, "source_tensor_bytes": .integer(sourceBytes),
+      "stages": .array(
+        stages.map { stage in
+          [
+            "name": .string(stage.name), "kind": .string(stage.kind),
+            "file": .string(stage.fileName ?? "model.safetensors"),
+            "bytes": .integer(stage.byteCount),
+            "rules": .array(
+              stage.hits.map { hit in
+                [
+                  "rule": .string(hit.rule), "target": .string(hit.target),
+                  "tensors": .array(hit.tensors.map { .string($0) }),
+                ]
+              }),
+          ]
+        }),
+    ]
+  }
 }

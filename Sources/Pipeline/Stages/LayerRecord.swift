@@ -47,6 +47,29 @@ public struct LayerRecord: Sendable, Equatable {
     deadInputs = result.deadInputs
   }
 
+  /// The row of a matrix that is still to be done, its figures at zero.
+  static func planned(
+    _ site: MatrixSite, encoding: GroupIntegers, method: QuantizationMethod, isOutputError: Bool
+  ) -> LayerRecord {
+    LayerRecord(
+      tensor: site.name, encoding: encoding.name, method: method.rawValue, bitsPerWeight: 0,
+      relativeError: 0, isOutputError: isOutputError, fallbacks: 0, deadInputs: 0)
+  }
+
+  private init(
+    tensor: String, encoding: String, method: String, bitsPerWeight: Double, relativeError: Double,
+    isOutputError: Bool, fallbacks: Int, deadInputs: Int
+  ) {
+    self.tensor = tensor
+    self.encoding = encoding
+    self.method = method
+    self.bitsPerWeight = bitsPerWeight
+    self.relativeError = relativeError
+    self.isOutputError = isOutputError
+    self.fallbacks = fallbacks
+    self.deadInputs = deadInputs
+  }
+
   init?(json: JSONValue) {
     let output = json["relative_output_error"]?.number
     guard let tensor = json["tensor"]?.string, let encoding = json["encoding"]?.string,

@@ -1,6 +1,7 @@
 // lineage.json: how a checkpoint came to be. It holds hashes and names, no paths, clocks or thread counts, so
 // that the same work gives the same bytes anywhere.
 
+import Bundles
 public import Checkpoints
 import JSONDocuments
 import LinearAlgebra
@@ -11,25 +12,31 @@ public let toolVersion = "0.1.0"
 enum Lineage {
   /// The entry of a stage.
   static func entry(
-    stage: String, options: JSONValue, seed: Int, input: any Checkpoint, inputHash: String,
-    calibration: JSONValue, work: JSONValue
-  ) throws -> JSONValue {
+    stage: String, options: JSONValue, seed: Int, inputName: String, inputHash: String,
+    calibration: JSONValue, work: JSONValue, parent: JSONValue
+  ) -> JSONValue {
     [
       "schema": 1, "tool": .string("condense " + toolVersion), "stage": .string(stage),
       "options": options, "seed": .integer(seed),
       "computed_with": .string(BLAS.description),
-      "input": ["name": .string(FilePath.name(of: input.path)), "sha256": .string(inputHash)],
-      "calibration": calibration, "work": work, "parent": try parent(of: input),
+      "input": ["name": .string(inputName), "sha256": .string(inputHash)],
+      "calibration": calibration, "work": work, "parent": parent,
     ]
   }
 
   /// The lineage of a checkpoint; null when it is an original.
   static func parent(of checkpoint: any Checkpoint) throws -> JSONValue {
-    try side("lineage.json", of: checkpoint)
+    if let bundle = checkpoint as? ModelBundle { return bundle.bundleManifest.lineage }
+    return try side("lineage.json", of: checkpoint)
   }
 
-  /// A stage's own file in a checkpoint folder, or its copy in a bundle.
-  static func side(_ name: String, of checkpoint: any Checkpoint) throws -> JSONValue {
+  /// The drift that a checkpoint says of itself; null when it says nothing.
+  static func drift(of checkpoint: any Checkpoint) throws -> JSONValue {
+    if let bundle = checkpoint as? ModelBundle { return bundle.bundleManifest.drift }
+    return try side("drift.json", of: checkpoint)
+  }
+
+  private static func side(_ name: String, of checkpoint: any Checkpoint) throws -> JSONValue {
     guard checkpoint is CheckpointFolder else { return .null }
     let path = FilePath.join(checkpoint.path, name)
     guard FilePath.kind(of: path) == .file else { return .null }

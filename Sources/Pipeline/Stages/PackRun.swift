@@ -44,47 +44,83 @@ public struct PackRun {
     self.request = request
   }
 
-  /// The bundle as it will be written.
-  func prepare(drift: JSONValue?) throws -> (contents: BundleContents, manifest: BundleManifest) {
+  /// What the bundle will hold; refuses numbers that are infinite or NaN.
+  func contents() throws -> BundleContents {
     let contents = try BundleContents(of: input, dtype: request.dtype)
     try contents.checkNumbers()
+    return contents
+  }
+
+  /// The manifest and the exact bytes of the bundle.
+  ///
+  /// - Parameters:
+  ///   - drift: What the bundle says of its drift.
+  ///   - inputHash: The input's content hash.
+  func manifest(
+    of contents: BundleContents, drift: JSONValue, inputHash: String
+  ) throws -> (manifest: BundleManifest, byteCount: Int) {
     var test: BundleManifest.SelfTest?
     if request.selfTest, FamilyRegistry.family(of: input) != nil {
       test = SelfTest.make(for: try FamilyRegistry.network(of: contents))
     }
-    let lineage = try Lineage.entry(
-      stage: "pack", options: request.json, seed: 0, input: input,
-      inputHash: try contentHash(of: input), calibration: .null, work: .null)
+    let lineage = Lineage.entry(
+      stage: "pack", options: request.json, seed: 0, inputName: FilePath.name(of: input.path),
+      inputHash: inputHash, calibration: .null, work: .null,
+      parent: try Lineage.parent(of: input))
     let manifest = contents.bundleManifest(
-      lineage: lineage, drift: try drift ?? Lineage.side("drift.json", of: input), selfTest: test)
-    return (contents, manifest)
+      hashes: contents.hashes(), lineage: lineage, drift: drift, selfTest: test)
+    return (manifest, contents.layout(manifest).byteCount)
   }
 
-  /// The exact bytes of the bundle, without writing it.
-  public func plannedByteCount() throws -> Int {
-    let (contents, manifest) = try prepare(drift: nil)
+  /// The exact bytes of the bundle, from sizes alone: the input need not exist yet.
+  ///
+  /// - Parameters:
+  ///   - lineage: The lineage that the input will have, its figures of any value.
+  ///   - drift: The drift that the bundle will say, its figures of any value.
+  ///   - inputName: The input's name.
+  func plannedByteCount(lineage: JSONValue, drift: JSONValue, inputName: String) throws -> Int {
+    let contents = try BundleContents(of: input, dtype: request.dtype)
+    let entry = Lineage.entry(
+      stage: "pack", options: request.json, seed: 0, inputName: inputName,
+      inputHash: RunPlan.noHash, calibration: .null, work: .null, parent: lineage)
+    var test: BundleManifest.SelfTest?
+    if request.selfTest, FamilyRegistry.family(of: input) != nil {
+      test = SelfTest.placeholder(for: try FamilyRegistry.network(of: input))
+    }
+    let manifest = contents.bundleManifest(
+      hashes: contents.placeholderHashes(RunPlan.noHash), lineage: entry, drift: drift,
+      selfTest: test)
     return contents.layout(manifest).byteCount
   }
 
   /// Writes the bundle, reads it back and runs its self-test.
   ///
-  /// - Parameter drift: What the bundle says of its drift; nil takes the input's `drift.json`.
-  public func run(output path: String, drift: JSONValue? = nil, force: Bool = false) throws -> PackResult {
+  /// - Parameter drift: What the bundle says of its drift; nil takes the input's own word.
+  public func run(
+    output path: String, drift: JSONValue? = nil, force: Bool = false
+  ) throws -> PackResult {
     if !force, FilePath.kind(of: path) != nil { throw CheckpointError(path: path, .outputExists) }
-    let (contents, manifest) = try prepare(drift: drift)
-    // Under a name of its own until it is proved; a killed run leaves only that, and the next replaces it.
+    let contents = try contents()
+    let drift = try drift ?? Lineage.drift(of: input)
+    let (manifest, byteCount) = try manifest(
+      of: contents, drift: drift, inputHash: try contentHash(of: input))
+    if force, FilePath.kind(of: path) == .folder { try FilePath.remove(path) }
+    try write(contents, manifest, to: path)
+    return PackResult(byteCount: byteCount, droppedFiles: contents.droppedFiles)
+  }
+
+  /// Writes a bundle under a name of its own until it is proved; a killed run leaves only that, and the
+  /// next replaces it.
+  func write(_ contents: BundleContents, _ manifest: BundleManifest, to path: String) throws {
     let unproved = path + ".unproved"
     do {
       try contents.write(to: unproved, manifest: manifest)
       try BundleCheck.verify(try ModelBundle(path: unproved))
+      try FilePath.rename(unproved, to: path)
     } catch {
       try? FilePath.remove(unproved)
       throw error
     }
-    let byteCount = FilePath.byteCount(of: unproved) ?? 0
-    if force, FilePath.kind(of: path) == .folder { try FilePath.remove(path) }
-    try FilePath.rename(unproved, to: path)
-    return PackResult(byteCount: byteCount, droppedFiles: contents.droppedFiles)
   }
 }
 

@@ -159,10 +159,11 @@ public struct QuantizeRun {
         assignment: assignment, request: request, output: output, checkpoint: input,
         progress: progress, finished: finished)
       let layers = try walk.run(network: network, set: loaded?.set)
-      let lineage = try Lineage.entry(
+      let lineage = Lineage.entry(
         stage: "quantize", options: request.json, seed: request.calibration?.seed ?? 0,
-        input: input, inputHash: inputHash, calibration: calibration,
-        work: ["layers": .array(layers.map { $0.record.json })])
+        inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
+        work: ["layers": .array(layers.map { $0.record.json })],
+        parent: try Lineage.parent(of: input))
       try FolderPlan(source: input, assignment: assignment, method: request.method).write(
         to: output.resultPath, layers: layers, lineage: lineage)
       try ReadBack.check(output.resultPath)
