@@ -36,8 +36,9 @@ PER_CPU void kernel_pack_columns(const float *b, size_t stride, size_t n, size_t
                           float *c, size_t c_stride, size_t n) {                                 \
     enum { PARTS = WIDTH / LANES };                                                              \
     VECTOR sum[ROWS][PARTS];                                                                     \
-    for (int i = 0; i < ROWS; ++i)                                                               \
-      for (int v = 0; v < PARTS; ++v) sum[i][v] = (VECTOR){0};                                   \
+    _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i)                            \
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < PARTS; ++v) sum[i][v] =           \
+            (VECTOR){0};                                                                         \
     for (size_t p = 0; p < depth; ++p) {                                                         \
       const VECTOR *row = (const VECTOR *)(panel + p * WIDTH);                                   \
       _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i) {                        \
@@ -47,13 +48,17 @@ PER_CPU void kernel_pack_columns(const float *b, size_t stride, size_t n, size_t
       }                                                                                          \
     }                                                                                            \
     if (n == WIDTH) {                                                                            \
-      for (int i = 0; i < ROWS; ++i)                                                             \
-        for (int v = 0; v < PARTS; ++v)                                                          \
-          *(VECTOR *)(c + (size_t)i * c_stride + v * LANES) = sum[i][v];                         \
+      _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i)                          \
+          _Pragma("clang loop unroll(full)") for (int v = 0; v < PARTS; ++v)                     \
+              *(VECTOR *)(c + (size_t)i * c_stride + v * LANES) = sum[i][v];                     \
     } else {                                                                                     \
-      for (int i = 0; i < ROWS; ++i)                                                             \
-        for (size_t j = 0; j < n; ++j)                                                           \
-          c[(size_t)i * c_stride + j] = sum[i][j / LANES][j % LANES];                            \
+      /* Constant indices only: a variable one would keep the tile out of registers. */          \
+      float row[WIDTH];                                                                          \
+      _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i) {                        \
+        _Pragma("clang loop unroll(full)") for (int v = 0; v < PARTS; ++v)                       \
+            *(VECTOR *)(row + v * LANES) = sum[i][v];                                            \
+        for (size_t j = 0; j < n; ++j) c[(size_t)i * c_stride + j] = row[j];                     \
+      }                                                                                          \
     }                                                                                            \
   }
 

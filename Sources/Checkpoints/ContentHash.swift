@@ -45,14 +45,10 @@ public struct ContentHash: Sendable {
     }
   }
 
-  /// The hash of a file.
+  /// The hash of a file, read in pieces: a mapping would count every page of it as the program's memory.
   public static func of(file path: String) throws(FileError) -> String {
-    let bytes = try StoredBytes(mapping: path)
-    bytes.adviseSequentialReading()
-    return bytes.withBytes(0..<bytes.count) { span in
-      var hash = ContentHash()
-      hash.update(span)
-      return hash.digits
-    }
+    var hash = ContentHash()
+    try FilePath.forEachPiece(of: path) { hash.update($0) }
+    return hash.digits
   }
 }

@@ -125,19 +125,27 @@ public enum FilePath {
 
   /// What a pipe or a device gives until it ends.
   private static func readStream(_ path: String) throws(FileError) -> [UInt8] {
+    var bytes: [UInt8] = []
+    try forEachPiece(of: path) { piece in
+      unsafe piece.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) }
+    }
+    return bytes
+  }
+
+  /// Reads a file from front to back in pieces of at most 1 MB.
+  static func forEachPiece(of path: String, _ body: (RawSpan) -> Void) throws(FileError) {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileError(path: path, operation: "open", code: errno) }
     defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    var block = [UInt8](repeating: 0, count: 1 << 16)
+    var block = [UInt8](repeating: 0, count: 1 << 20)
     while true {
       let count = unsafe Glibc.read(descriptor, &block, block.count)
       if count < 0 {
         if errno == EINTR { continue }
         throw FileError(path: path, operation: "read", code: errno)
       }
-      if count == 0 { return bytes }
-      bytes += block[..<count]
+      if count == 0 { return }
+      unsafe body(block.span.bytes.extracting(0..<count))
     }
   }
 }

@@ -22,36 +22,37 @@ public struct FactorizationError: Error, Sendable, Equatable, CustomStringConver
   }
 }
 
-/// U, upper triangular, with `(h + damping · I)⁻¹ = Uᵀ U`.
+/// U, upper triangular, with `(h + damping · I)⁻¹ = Uᵀ U`; computed in the memory of `h`.
 ///
 /// - Parameters:
 ///   - h: Symmetric, positive semidefinite.
 ///   - damping: Added to the diagonal; absolute, not relative.
 /// - Throws: `FactorizationError` when the damped matrix is not positive definite.
 public func inverseFactor(
-  of h: DoubleMatrix, damping: Double
+  of h: consuming DoubleMatrix, damping: Double
 ) throws(FactorizationError) -> DoubleMatrix {
   let n = h.size
   guard n > 0 else { return h }
+  var values = h.values
+  h = DoubleMatrix(size: 0)
   // P h P, whose element (i, j) is h(n-1-i, n-1-j): the values in reverse order.
-  var reversed = [Double](h.values.reversed())
-  for i in 0..<n { reversed[i * n + i] += damping }
+  values.reverse()
+  for i in 0..<n { values[i * n + i] += damping }
   let order = Int32(n)
-  // Row-major upper is column-major lower: the calls see the transposed matrix, which is the same one.
-  let failed = unsafe reversed.withUnsafeMutableBufferPointer { buffer -> Int32 in
+  let failed = unsafe values.withUnsafeMutableBufferPointer { buffer -> Int32 in
     let status = unsafe LAPACKE_dpotrf(LAPACK_COL_MAJOR, 0x4C, order, buffer.baseAddress, order)
     guard status == 0 else { return status }
     return unsafe LAPACKE_dtrtri(LAPACK_COL_MAJOR, 0x4C, 0x4E, order, buffer.baseAddress, order)
   }
   guard failed == 0 else { throw FactorizationError(order: abs(Int(failed)), size: n) }
-  // `reversed` holds L^-1 column-major, lower: element (i, j), i >= j, at j * n + i. Reversing the array
-  // gives P L^-1 P column-major, upper; U row-major is its transposed reading.
-  var result = DoubleMatrix(size: n)
+  // Now L^-1, column-major and lower: its element (r, c) is at c * n + r. U(i, j) = L^-1(n-1-i, n-1-j) is
+  // at n^2 - 1 - (j * n + i): reverse the values once more, transpose, clear the other triangle.
+  values.reverse()
   for i in 0..<n {
-    for j in i..<n {
-      // U(i, j) = L^-1(n-1-i, n-1-j) with n-1-i >= n-1-j
-      result.values[i * n + j] = reversed[(n - 1 - j) * n + (n - 1 - i)]
+    for j in i + 1..<max(n, i + 1) {
+      values[i * n + j] = values[j * n + i]
+      values[j * n + i] = 0
     }
   }
-  return result
+  return DoubleMatrix(size: n, values: values)
 }

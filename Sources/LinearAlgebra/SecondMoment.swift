@@ -53,17 +53,19 @@ public struct SecondMoment: Sendable {
     }
   }
 
-  /// The mean of `x xᵀ`, both triangles; zero when nothing was added.
-  public var mean: DoubleMatrix {
-    var matrix = DoubleMatrix(size: width)
+  /// The mean of `x xᵀ`, both triangles, in the memory of the sum; zero when nothing was added.
+  public consuming func mean() -> DoubleMatrix {
+    let width = width
+    var values = sum
+    sum = []
     let scale = samples > 0 ? 1 / Double(samples) : 0
     for row in 0..<width {
       for column in row..<width {
-        let value = sum[row * width + column] * scale
-        matrix.values[row * width + column] = value
-        matrix.values[column * width + row] = value
+        let value = values[row * width + column] * scale
+        values[row * width + column] = value
+        values[column * width + row] = value
       }
     }
-    return matrix
+    return DoubleMatrix(size: width, values: values)
   }
 }

@@ -74,20 +74,15 @@ public struct GPTQ: WeightQuantizer, Equatable {
   private func factor(
     of moment: DoubleMatrix, order: [Int]
   ) throws(QuantizationError) -> (factor: [Float], fallbacks: Int) {
-    let n = moment.size
-    var permuted = DoubleMatrix(size: n)
-    for (i, row) in order.enumerated() {
-      for (j, column) in order.enumerated() { permuted[i, j] = moment[row, column] }
-    }
-    var mean = permuted.diagonal.reduce(0, +) / Double(max(1, n))
+    let diagonal = moment.diagonal
+    var mean = diagonal.reduce(0, +) / Double(max(1, moment.size))
     if mean == 0 { mean = 1 }
-    // A dead input, H_jj = 0, takes part with the mean: its weights are rounded without feedback.
-    for i in 0..<n where permuted[i, i] == 0 { permuted[i, i] = mean }
     var share = damping
     var fallbacks = 0
     while true {
       do throws(FactorizationError) {
-        let u = try inverseFactor(of: permuted, damping: share * mean)
+        let u = try inverseFactor(
+          of: permuted(moment, order: order, dead: mean), damping: share * mean)
         return (u.values.map { Float($0) }, fallbacks)
       } catch {
         guard share < Self.largestDamping else { throw .singular(damping: share) }
@@ -95,6 +90,19 @@ public struct GPTQ: WeightQuantizer, Equatable {
         fallbacks += 1
       }
     }
+  }
+
+  /// H in the order of rounding. A dead input, H_jj = 0, takes part with `dead`: its weights are rounded
+  /// without feedback.
+  private func permuted(_ moment: DoubleMatrix, order: [Int], dead: Double) -> DoubleMatrix {
+    let n = moment.size
+    var values = [Double](repeating: 0, count: n * n)
+    ParallelLoop.parts(of: &values, count: n, range: { $0 * n..<($0 + 1) * n }) { row, target in
+      let source = moment.values.span.extracting(order[row] * n..<(order[row] + 1) * n)
+      for (j, column) in order.enumerated() { target[j] = source[column] }
+      if target[row] == 0 { target[row] = dead }
+    }
+    return DoubleMatrix(size: n, values: values)
   }
 
   /// The codes `[outputs, inputs]`, in the columns' own order.

@@ -36,7 +36,7 @@ extension LinearOperator {
 
   /// Some rows by index, as an embedding reads them. The indices must lie below `outputs`.
   public func gather(_ rows: [Int32]) -> Matrix {
-    var result = Matrix(rows: rows.count, columns: inputs)
+    var result = Matrix(unwrittenRows: rows.count, columns: inputs)
     ParallelLoop.overRows(of: &result.values, rowLength: inputs, blockRows: 64) { block, part in
       for (index, row) in block.enumerated() {
         var target = part._mutatingExtracting(index * inputs..<(index + 1) * inputs)
@@ -105,7 +105,7 @@ extension LinearOperator {
 
   private func applyToMany(_ x: Matrix) -> Matrix {
     let width = PanelProduct.width, inputs = inputs, outputs = outputs
-    var result = Matrix(rows: x.rows, columns: outputs)
+    var result = Matrix(unwrittenRows: x.rows, columns: outputs)
     // Panels of up to 4 MB are packed at a time, then every block of rows goes over them. A block of
     // rows and one panel stay in the second-level cache.
     let panels = (outputs + width - 1) / width

@@ -20,6 +20,15 @@ public struct Matrix: Sendable, Equatable {
     self.init(rows: rows, columns: columns, values: [Float](repeating: 0, count: rows * columns))
   }
 
+  /// A matrix whose every value is written before it is read: results of products.
+  init(unwrittenRows rows: Int, columns: Int) {
+    let count = rows * columns
+    let values = unsafe [Float](unsafeUninitializedCapacity: count) { _, initialized in
+      initialized = count
+    }
+    self.init(rows: rows, columns: columns, values: values)
+  }
+
   /// The indices of a row's values.
   @inlinable public func range(ofRow row: Int) -> Range<Int> {
     row * columns..<(row + 1) * columns

@@ -216,7 +216,7 @@ private final class QuantizeWalk {
         stream.advance()
       }
       if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
-        try quantize(model.head, moment: { stream.headInputs(of: model).mean })
+        try quantize(model.head, moment: { stream.headInputs(of: model).mean() })
       }
     } else {
       for linear in network.linearLayers { try quantize(linear, moment: nil) }
@@ -240,14 +240,14 @@ private final class QuantizeWalk {
     let needed = groups.indices.filter { groups[$0].contains(where: isEncoded) }
     if !request.trueSequential {
       for group in needed where !isFinished(groups[group]) {
-        early[group] = stream.inputs(ofGroup: group).mean
+        early[group] = stream.inputs(ofGroup: group).mean()
       }
     }
     for group in needed {
       var moment = early[group]
       for linear in groups[group] {
         try quantize(linear) {
-          let current = moment ?? stream.inputs(ofGroup: group).mean
+          let current = moment ?? stream.inputs(ofGroup: group).mean()
           moment = current
           return current
         }
@@ -283,7 +283,7 @@ private final class QuantizeWalk {
         self.progress("head statistics", Double(index) / Double(network.sublayers.count))
         stream.advance()
       }
-      return stream.headInputs(of: model).mean
+      return stream.headInputs(of: model).mean()
     }
   }
 
