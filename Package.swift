@@ -80,6 +80,7 @@ let package = Package(
     tests("NetworksTests", ["Networks", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
     tests("PipelineTests", ["Pipeline", "Drift", "Quantization", "JSONDocuments"]),
+    tests("CommandTests", ["condense", "JSONDocuments"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c17

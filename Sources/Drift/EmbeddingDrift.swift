@@ -37,11 +37,35 @@ public struct EmbeddingDrift: Sendable, Equatable {
     if let cosine {
       object["cosine"] = [
         "mean": .number(cosine.mean), "p01": .number(cosine.p01), "min": .number(cosine.min),
-        "ci95": [.number(cosine.interval.lowerBound), .number(cosine.interval.upperBound)],
+        "ci95": JSONValue(cosine.interval),
       ]
     }
     if let spearman { object["spearman"] = .number(spearman) }
+    if let referenceSpearman { object["reference_spearman"] = .number(referenceSpearman) }
     return .object(object)
+  }
+
+  /// Reads what `json` gives; nil when it is something else.
+  public init?(json: JSONValue) {
+    guard let sentences = json["sentences"]?.integer else { return nil }
+    self.sentences = sentences
+    spearman = json["spearman"]?.number
+    referenceSpearman = json["reference_spearman"]?.number
+    guard let figures = json["cosine"] else {
+      cosine = nil
+      return
+    }
+    guard let mean = figures["mean"]?.number, let p01 = figures["p01"]?.number,
+      let min = figures["min"]?.number, let interval = ClosedRange(json: figures["ci95"])
+    else { return nil }
+    cosine = Cosine(mean: mean, p01: p01, min: min, interval: interval)
+  }
+
+  init(sentences: Int, cosine: Cosine?, spearman: Double?, referenceSpearman: Double?) {
+    self.sentences = sentences
+    self.cosine = cosine
+    self.spearman = spearman
+    self.referenceSpearman = referenceSpearman
   }
 }
 

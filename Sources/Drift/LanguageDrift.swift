@@ -59,15 +59,56 @@ public struct LanguageDrift: Sendable, Equatable {
     object["tokens"] = .integer(tokens)
     object["perplexity"] = .number(perplexity)
     if let perplexityRatio { object["perplexity_ratio"] = .number(perplexityRatio) }
+    if let interval = perplexityRatioInterval {
+      object["perplexity_ratio_ci95"] = JSONValue(interval)
+    }
     if let kl = divergence {
       object["kl"] = [
         "mean": .number(kl.mean), "median": .number(kl.median), "p99": .number(kl.p99),
         "p999": .number(kl.p999), "max": .number(kl.max),
-        "ci95": [.number(kl.interval.lowerBound), .number(kl.interval.upperBound)],
+        "ci95": JSONValue(kl.interval),
       ]
     }
     if let top1 { object["top1"] = .number(top1) }
+    if let top1Interval { object["top1_ci95"] = JSONValue(top1Interval) }
     return .object(object)
+  }
+
+  /// Reads what `json` gives; nil when it is something else.
+  public init?(json: JSONValue) {
+    guard let tokens = json["tokens"]?.integer, let perplexity = json["perplexity"]?.number else {
+      return nil
+    }
+    self.tokens = tokens
+    self.perplexity = perplexity
+    perplexityRatio = json["perplexity_ratio"]?.number
+    perplexityRatioInterval = ClosedRange(json: json["perplexity_ratio_ci95"])
+    top1 = json["top1"]?.number
+    top1Interval = ClosedRange(json: json["top1_ci95"])
+    guard let kl = json["kl"] else {
+      divergence = nil
+      return
+    }
+    guard let mean = kl["mean"]?.number, let median = kl["median"]?.number,
+      let p99 = kl["p99"]?.number, let p999 = kl["p999"]?.number, let max = kl["max"]?.number,
+      let interval = ClosedRange(json: kl["ci95"])
+    else { return nil }
+    divergence = Divergence(
+      mean: mean, median: median, p99: p99, p999: p999, max: max, interval: interval)
+  }
+
+  init(
+    tokens: Int, perplexity: Double, perplexityRatio: Double?,
+    perplexityRatioInterval: ClosedRange<Double>?, divergence: Divergence?, top1: Double?,
+    top1Interval: ClosedRange<Double>?
+  ) {
+    self.tokens = tokens
+    self.perplexity = perplexity
+    self.perplexityRatio = perplexityRatio
+    self.perplexityRatioInterval = perplexityRatioInterval
+    self.divergence = divergence
+    self.top1 = top1
+    self.top1Interval = top1Interval
   }
 }
 
@@ -209,5 +250,22 @@ public enum DriftError: Error, Sendable, Equatable, CustomStringConvertible {
       "a model gives logits or embeddings that are infinite or NaN (from window or sentence \(window))"
     case .differentModels(let what): "the models cannot be compared: \(what)"
     }
+  }
+}
+
+extension JSONValue {
+  /// An interval as a list of its ends.
+  init(_ interval: ClosedRange<Double>) {
+    self = [.number(interval.lowerBound), .number(interval.upperBound)]
+  }
+}
+
+extension ClosedRange where Bound == Double {
+  /// The interval of a list of two numbers in order; nil for anything else.
+  init?(json: JSONValue?) {
+    guard let ends = json?.array?.compactMap(\.number), ends.count == 2, ends[0] <= ends[1] else {
+      return nil
+    }
+    self = ends[0]...ends[1]
   }
 }

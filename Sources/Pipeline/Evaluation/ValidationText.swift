@@ -33,6 +33,15 @@ public struct ValidationText: Sendable, Equatable {
     self.pairs = pairs
   }
 
+  /// The hash of the files and the protocol.
+  func contentHash() throws -> String {
+    var hash = ContentHash()
+    for path in text { hash.update(try ContentHash.of(file: path)) }
+    hash.update(try pairs.map { try ContentHash.of(file: $0) } ?? "")
+    hash.update("\(context) \(scoring.rawValue) \(windows ?? -1)")
+    return hash.digits
+  }
+
   /// The files' bytes.
   func read() throws -> [(path: String, bytes: [UInt8])] {
     var texts: [(path: String, bytes: [UInt8])] = []
@@ -53,6 +62,17 @@ public enum MeasuredDrift: Sendable, Equatable {
     switch self {
     case .language(let drift): drift.json
     case .encoder(let drift): drift.json
+    }
+  }
+
+  /// Reads what `json` gives; nil when it is something else.
+  init?(json: JSONValue) {
+    if let drift = LanguageDrift(json: json) {
+      self = .language(drift)
+    } else if let drift = EmbeddingDrift(json: json) {
+      self = .encoder(drift)
+    } else {
+      return nil
     }
   }
 }

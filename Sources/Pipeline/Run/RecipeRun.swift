@@ -70,6 +70,7 @@ public final class RecipeRun {
     originalHash = try contentHash(of: original)
     try RunPlan.check(recipe, original: original)
     try InputHashes.check(recipe)
+    try cache.prepare()
     measurements = try RunMeasurements(
       recipe: recipe, original: original, originalHash: originalHash, cache: cache,
       progress: observer.progress)
@@ -83,7 +84,6 @@ public final class RecipeRun {
   public func run(current: String, force: Bool) throws -> RunOutcome {
     let resolved = try resolvedRecipe(current: current)
     try claimOutput(resolved: resolved, force: force)
-    try cache.prepare()
     var input = original, inputHash = originalHash
     var failed: String?
     for (index, entry) in recipe.stages.enumerated() {

@@ -4,6 +4,7 @@ import Checkpoints
 import CondenseInference
 import Drift
 import JSONDocuments
+import LinearAlgebra
 import Networks
 
 /// Measures the results of a run's stages on its validation text; figures are kept in the cache.
@@ -25,61 +26,90 @@ final class RunMeasurements {
     }
   }
 
-  private let original: any Checkpoint
+  /// One text and the key of what is measured on it.
+  private struct Subject {
+    let name: String
+    let measurement: Measurement
+    let hash: String
+  }
+
+  private let cache: StageCache
   private let originalHash: String
   private let progress: (String, Double) -> Void
-  private var whole: Measurement?
-  private var slices: [(name: String, measurement: Measurement)] = []
-  private var reference: Model?
+  private var whole: Subject?
+  private var slices: [Subject] = []
+  /// The rank correlation of the recipe's model, for the gate on its fall.
+  private(set) var originalSpearman: Double?
 
   /// Tokenizes the validation text. Without one, or for an unknown architecture, nothing is measured.
   init(
     recipe: Recipe, original: any Checkpoint, originalHash: String, cache: StageCache,
     progress: @escaping (String, Double) -> Void
   ) throws {
-    self.original = original
+    self.cache = cache
     self.originalHash = originalHash
     self.progress = progress
     guard let validation = recipe.validation, FamilyRegistry.family(of: original) != nil else {
       return
     }
     let model = try Model(original)
-    reference = model
-    whole = try Measurement(
-      validation.text(of: validation.text.map(\.value)), tokenizedFor: model, reference: model)
+    func subject(_ name: String, _ text: ValidationText) throws -> Subject {
+      Subject(
+        name: name,
+        measurement: try Measurement(text, tokenizedFor: model, reference: model),
+        hash: try text.contentHash())
+    }
+    whole = try subject("", validation.text(of: validation.text.map(\.value)))
     for slice in validation.slices {
       var text = validation.text(of: slice.text.map(\.value))
       text.pairs = nil
-      slices.append(
-        (
-          slice.name.value,
-          try Measurement(text, tokenizedFor: model, reference: model)
-        ))
+      slices.append(try subject(slice.name.value, text))
     }
   }
 
-  /// The rank correlation of the recipe's model, for the gate on its fall.
-  private(set) var originalSpearman: Double?
-
-  /// Measures a result.
+  /// Measures a result, or finds what was measured of the same bytes before.
   func measure(
     _ result: any Checkpoint, hash: String, input: any Checkpoint, inputHash: String
   ) throws -> Result {
     guard let whole else { return Result() }
-    let model = try Model(result)
     var measured = Result()
-    let drift = try whole.drift(of: model) { self.progress("measure", $0) }
+    let drift = try drift(whole, of: result, hash: hash, from: nil)
     measured.reference = drift
     if case .encoder(let encoder) = drift { originalSpearman = encoder.referenceSpearman }
     // The first stage reads the reference itself.
     measured.input =
       inputHash == originalHash
-      ? drift : try whole.drift(of: model, from: try Model(input)) { self.progress("measure against input", $0) }
+      ? drift : try self.drift(whole, of: result, hash: hash, from: (input, inputHash))
     for slice in slices {
       measured.slices.append(
-        (slice.name, try slice.measurement.drift(of: model) { self.progress("measure \(slice.name)", $0) }))
+        (slice.name, try self.drift(slice, of: result, hash: hash, from: nil)))
     }
     return measured
+  }
+
+  /// The drift of one text; `reference` is the recipe's model when nil.
+  private func drift(
+    _ subject: Subject, of result: any Checkpoint, hash: String,
+    from reference: (checkpoint: any Checkpoint, hash: String)?
+  ) throws -> MeasuredDrift {
+    var key = ContentHash()
+    for part in [
+      toolVersion, "drift", subject.hash, reference?.hash ?? originalHash, hash, BLAS.description,
+    ] { key.update(part) }
+    let digits = key.digits
+    if let known = cache.figures(digits), let drift = MeasuredDrift(json: known) { return drift }
+    let model = try Model(result)
+    let task = subject.name.isEmpty ? "measure" : "measure \(subject.name)"
+    let drift: MeasuredDrift
+    if let reference {
+      drift = try subject.measurement.drift(of: model, from: try Model(reference.checkpoint)) {
+        self.progress(task + " against input", $0)
+      }
+    } else {
+      drift = try subject.measurement.drift(of: model) { self.progress(task, $0) }
+    }
+    try cache.store(drift.json, key: digits)
+    return drift
   }
 }
 
