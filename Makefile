@@ -29,7 +29,7 @@ format:
 	$(SWIFT) format --in-place --recursive Package.swift Sources Tests
 
 bench: build
-	sh scripts/bench.sh
+	bash scripts/bench.sh
 
 clean:
 	rm -rf .build quickstart-output

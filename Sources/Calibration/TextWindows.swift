@@ -12,6 +12,8 @@ public struct TextError: Error, Sendable, Equatable, CustomStringConvertible {
     case tooShort(tokens: Int, context: Int)
     /// An id that the model's embedding does not have.
     case idOutsideVocabulary(id: Int32, vocabulary: Int)
+    /// The bytes from this one on are not UTF-8.
+    case notUTF8(offset: Int)
     /// A line of a table of sentence pairs is not as it should be.
     case badPair(line: Int, expected: String)
   }
@@ -37,6 +39,7 @@ public struct TextError: Error, Sendable, Equatable, CustomStringConvertible {
     case .idOutsideVocabulary(let id, let vocabulary):
       "\(path): the tokenizer gives id \(id), the model's embedding has \(vocabulary) rows; "
         + "the tokenizer is another model's"
+    case .notUTF8(let offset): "\(path): the text is not UTF-8 at byte \(offset)"
     case .badPair(let line, let expected): "\(path):\(line): expected \(expected)"
     }
   }
@@ -87,7 +90,14 @@ public struct TextWindows: Sendable {
   static func tokenize(
     _ text: (path: String, bytes: [UInt8]), tokenizer: Tokenizer, vocabulary: Int
   ) throws -> [Int32] {
-    let ids = try tokenizer.encode(utf8: text.bytes.span)
+    let ids: [Int32]
+    do {
+      ids = try tokenizer.encode(utf8: text.bytes.span)
+    } catch {
+      // The tokenizer names itself; what is wrong is the text.
+      guard case .textNotUTF8(let offset) = error.problem else { throw error }
+      throw TextError(path: text.path, .notUTF8(offset: offset))
+    }
     guard !ids.isEmpty else { throw TextError(path: text.path, .empty) }
     if let id = ids.first(where: { Int($0) >= vocabulary || $0 < 0 }) {
       throw TextError(path: text.path, .idOutsideVocabulary(id: id, vocabulary: vocabulary))

@@ -81,8 +81,7 @@ struct Tokenize: ParsableCommand {
     _ = common.start()
     let tokenizer = try ModelTokenizer.open(model)
     let path = text == "-" ? "/dev/stdin" : text
-    let bytes = try readText(path)
-    let ids = try tokenizer.encode(utf8: bytes.span, addSpecialTokens: special)
+    let ids = try readIds(path, tokenizer: tokenizer, addSpecialTokens: special)
     if json {
       let value: JSONValue = ["ids": .array(ids.map { .integer(Int($0)) })]
       Terminal.print(value.compactText)

@@ -46,5 +46,15 @@ public enum ModelTokenizer {
   }
 }
 
-/// The bytes of a text file or of standard input.
-public func readText(_ path: String) throws -> [UInt8] { try FilePath.read(path) }
+/// The ids of a text file or of standard input.
+public func readIds(
+  _ path: String, tokenizer: Tokenizer, addSpecialTokens: Bool
+) throws -> [Int32] {
+  let bytes = try FilePath.read(path)
+  do {
+    return try tokenizer.encode(utf8: bytes.span, addSpecialTokens: addSpecialTokens)
+  } catch {
+    guard case .textNotUTF8(let offset) = error.problem else { throw error }
+    throw TextError(path: path, .notUTF8(offset: offset))
+  }
+}
