@@ -51,7 +51,8 @@ public struct CheckpointFolder: Checkpoint {
         throw CheckpointError(path: indexPath, .missingShard(shard.name))
       }
       let file = try SafetensorsFile(path: FilePath.join(path, shard.name))
-      for name in shard.tensors ?? [] where !file.tensorNames.contains(name) {
+      let held = Set(file.tensorNames)
+      for name in (shard.tensors ?? []).sorted() where !held.contains(name) {
         throw CheckpointError(path: indexPath, tensor: name, .notInShard(shard.name))
       }
       for name in file.tensorNames {
