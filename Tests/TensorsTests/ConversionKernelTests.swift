@@ -97,7 +97,8 @@ import Testing
       let stored = UnsafeMutableRawPointer.allocate(byteCount: count * 8 + 16, alignment: 64)
       defer { stored.deallocate() }
       let start = stored + shift
-      halves.withUnsafeBytes { start.copyMemory(from: $0.baseAddress ?? start, byteCount: count * 2) }
+      let target = UnsafeMutableRawBufferPointer(start: start, count: count * 8)
+      halves.withUnsafeBytes { target.copyMemory(from: $0) }
       let patterns = start.assumingMemoryBound(to: UInt16.self)
       #expect(
         try written(count, offset: shift, canary: -1) { kernel_f16_to_f32(patterns, $0, count) }
@@ -105,12 +106,12 @@ import Testing
       #expect(
         try written(count, offset: shift, canary: -1) { kernel_bf16_to_f32(patterns, $0, count) }
           .map(\.bitPattern) == halves.map { UInt32($0) << 16 })
-      doubles.withUnsafeBytes { start.copyMemory(from: $0.baseAddress ?? start, byteCount: count * 8) }
+      doubles.withUnsafeBytes { target.copyMemory(from: $0) }
       let wide = start.assumingMemoryBound(to: Double.self)
       #expect(
         try written(count, offset: shift, canary: -1) { kernel_f64_to_f32(wide, $0, count) }
           == doubles.map { Float($0) })
-      floats.withUnsafeBytes { start.copyMemory(from: $0.baseAddress ?? start, byteCount: count * 4) }
+      floats.withUnsafeBytes { target.copyMemory(from: $0) }
       let narrowed = start.assumingMemoryBound(to: Float.self)
       #expect(
         try written(count, offset: shift, canary: 7) { kernel_f32_to_f16(narrowed, $0, count) }
