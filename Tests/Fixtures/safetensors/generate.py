@@ -39,7 +39,7 @@ def main() -> None:
             dtype=dtype, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes)
         for name, (dtype, array) in arrays.items()
     }
-    metadata = {"format": "pt", "line\nbreak": "ü \"\\ \t"}
+    metadata = {"line\nbreak": "ü \"\\ \t"}  # several entries have no fixed order
     serialize_file(tensors, str(HERE / "all-types.safetensors"), metadata)
     matrix = (np.arange(15, dtype=np.float32) / 4 - 1).reshape(3, 5)
     np.save(HERE / "matrix.npy", matrix)
