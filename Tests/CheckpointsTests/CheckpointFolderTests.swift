@@ -37,7 +37,10 @@ import Testing
       Self.error(noWeights)
         == CheckpointError(path: noWeights.path, .missingFile("model.safetensors")))
     let noShard = try Self.folder(
-      ["config.json": "{}", Self.index: #"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#],
+      [
+        "config.json": "{}",
+        Self.index: #"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#,
+      ],
       shards: ["1.safetensors": ["a"]])
     #expect(
       Self.error(noShard)
@@ -51,14 +54,18 @@ import Testing
     let absent = try Self.folder(
       [
         "config.json": "{}",
-        Self.index: #"{"weight_map":{"a":"1.safetensors","z":"1.safetensors","y":"1.safetensors"}}"#,
+        Self.index:
+          #"{"weight_map":{"a":"1.safetensors","z":"1.safetensors","y":"1.safetensors"}}"#,
       ], shards: ["1.safetensors": ["a"]])
     #expect(
       Self.error(absent)
         == CheckpointError(
           path: absent.file(Self.index), tensor: "y", .notInShard("1.safetensors")))
     let twice = try Self.folder(
-      ["config.json": "{}", Self.index: #"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#],
+      [
+        "config.json": "{}",
+        Self.index: #"{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#,
+      ],
       shards: ["1.safetensors": ["a"], "2.safetensors": ["b", "a"]])
     #expect(
       Self.error(twice)

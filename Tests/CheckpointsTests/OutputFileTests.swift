@@ -48,7 +48,9 @@ import Testing
     let folder = try TemporaryFolder()
     var expected: [UInt8] = []
     var file = try OutputFile(path: folder.file("out"))
-    for (index, size) in [0, 1, 1000, (1 << 20) - 1002, 1, 1 << 20, 5, (1 << 20) + 1, 3].enumerated() {
+    for (index, size) in [0, 1, 1000, (1 << 20) - 1002, 1, 1 << 20, 5, (1 << 20) + 1, 3]
+      .enumerated()
+    {
       let piece = (0..<size).map { UInt8(truncatingIfNeeded: $0 * 31 + index) }
       try file.write(piece)
       expected += piece

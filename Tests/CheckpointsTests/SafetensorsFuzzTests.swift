@@ -12,9 +12,12 @@ import Testing
 
   static let tokens: [[UInt8]] = [
     "9223372036854775807", "-9223372036854775808", "18446744073709551616", "4294967296", "-1", "0",
-    "1e999", "1e18", "0.5", "8", "[]", "{}", "null", "true", "\"", "\\", "\\u0000", "\\ud800", "[0,0]",
-    "\"dtype\":\"F64\"", "\"shape\":[0]", "\"data_offsets\":[0,8]", "\"__metadata__\":{\"k\":\"v\"},",
-    "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},", ",", ":", "[[[[[[[[", "F8_E4M3",
+    "1e999", "1e18", "0.5", "8", "[]", "{}", "null", "true", "\"", "\\", "\\u0000", "\\ud800",
+    "[0,0]",
+    "\"dtype\":\"F64\"", "\"shape\":[0]", "\"data_offsets\":[0,8]",
+    "\"__metadata__\":{\"k\":\"v\"},",
+    "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},", ",", ":", "[[[[[[[[",
+    "F8_E4M3",
     "BF16", "BOOL", "\u{FEFF}", "e\u{301}", " \n\t",
   ].map { Array($0.utf8) }
 
@@ -50,7 +53,8 @@ import Testing
 
   /// The largest address space that the process has had, in bytes.
   private static func peakAddressSpace() throws -> Int {
-    let status = String(decoding: try Data(contentsOf: URL(filePath: "/proc/self/status")), as: UTF8.self)
+    let status = String(
+      decoding: try Data(contentsOf: URL(filePath: "/proc/self/status")), as: UTF8.self)
     let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("VmPeak:") })
     return 1024 * (try #require(line.split(separator: " ").compactMap { Int($0) }.first))
   }

@@ -140,7 +140,8 @@ struct DamagedHeader: CustomTestStringConvertible {
       "shape with a fraction", a: #""dtype":"F32","shape":[2.5],"data_offsets":[0,8]"#,
       .missing(key: "shape", expected: "a list of integers")),
     .init(
-      "shape beyond 64 bits", a: #""dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,8]"#,
+      "shape beyond 64 bits",
+      a: #""dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,8]"#,
       .missing(key: "shape", expected: "a list of integers")),
     .init(
       "negative dimension", a: #""dtype":"F32","shape":[-2],"data_offsets":[0,8]"#, .badShape([-2])),

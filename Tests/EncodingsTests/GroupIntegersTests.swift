@@ -39,7 +39,8 @@ import Testing
         UInt8(stream.integer(below: 1 << encoding.bits))
       }
       let scales = (0..<outputs * groups).map { _ in Float16(stream.normal()).bitPattern }
-      let zeros = (0..<outputs * groups).map { _ in UInt8(stream.integer(below: 1 << encoding.bits)) }
+      let zeros = (0..<outputs * groups).map { _ in UInt8(stream.integer(below: 1 << encoding.bits))
+      }
       let encoded = encoding.encode(
         outputs: outputs, inputs: inputs, codes: codes, scales: scales, zeros: zeros)
       // The layout, in words: rows of whole bytes; a half a group; zeros unless symmetric.
@@ -82,10 +83,12 @@ import Testing
   }
 
   @Test(arguments: all) func zeroStaysZero(_ encoding: GroupIntegers) {
-    for zero in [0, encoding.middle, encoding.top] where !encoding.isSymmetric || zero == encoding.middle {
+    for zero in [0, encoding.middle, encoding.top]
+    where !encoding.isSymmetric || zero == encoding.middle {
       let encoded = encoding.encode(
         outputs: 2, inputs: 20, codes: [UInt8](repeating: UInt8(zero), count: 40),
-        scales: [UInt16](repeating: Float16(-3.7).bitPattern, count: 2 * encoding.groups(inputs: 20)),
+        scales: [UInt16](
+          repeating: Float16(-3.7).bitPattern, count: 2 * encoding.groups(inputs: 20)),
         zeros: [UInt8](repeating: UInt8(zero), count: 2 * encoding.groups(inputs: 20)))
       #expect(encoded.matrix.decoded().values.allSatisfy { $0 == 0 })
     }
@@ -98,8 +101,10 @@ import Testing
   }
 
   @Test(arguments: [
-    "int9-g32", "int1-g32", "int4-g33", "int4-g8", "int4", "int4-", "int4-g", "int4-g032", "int4-g+32",
-    "INT4-g32", "int4-G32", "int4-g32-sym-sym", "int4-g32-", "int4-g32-asym", "int4-channels", "int04-g32",
+    "int9-g32", "int1-g32", "int4-g33", "int4-g8", "int4", "int4-", "int4-g", "int4-g032",
+    "int4-g+32",
+    "INT4-g32", "int4-G32", "int4-g32-sym-sym", "int4-g32-", "int4-g32-asym", "int4-channels",
+    "int04-g32",
     "int4-g32 ", " int4-g32", "int-g32", "int+4-g32", "uint4-g32", "4-g32", "", "-", "int4-g32-SYM",
     "int4-sym", "int٤-g32", "F32", "fp32", "f8", "i64",
   ])
@@ -109,7 +114,8 @@ import Testing
 
   @Test func examplesOfNames() {
     #expect(GroupIntegers(bits: 4, grouping: .columns(32), isSymmetric: false).name == "int4-g32")
-    #expect(GroupIntegers(bits: 8, grouping: .channel, isSymmetric: true).name == "int8-channel-sym")
+    #expect(
+      GroupIntegers(bits: 8, grouping: .channel, isSymmetric: true).name == "int8-channel-sym")
   }
 
   @Test func bitsPerWeight() {

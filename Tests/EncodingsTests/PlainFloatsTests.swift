@@ -4,7 +4,9 @@ import TestSupport
 import Testing
 
 @Suite struct PlainFloatsTests {
-  @Test(arguments: [("f32", DType.float32), ("f16", .float16), ("bf16", .bfloat16), ("f64", .float64)])
+  @Test(arguments: [
+    ("f32", DType.float32), ("f16", .float16), ("bf16", .bfloat16), ("f64", .float64),
+  ])
   func namesAndLayout(_ name: String, _ dtype: DType) throws {
     let encoding = try #require(EncodingRegistry.encoding(named: name))
     #expect(encoding.name == name)

@@ -10,7 +10,9 @@ import Testing
   static let methods: [any WeightQuantizer] = [
     RTN(search: .minmax), RTN(), GPTQ(search: .minmax), GPTQ(actOrder: false),
   ]
-  static let encodings = ["int2-g16", "int4-g16", "int4-g32-sym", "int8-channel", "int8-channel-sym"]
+  static let encodings = [
+    "int2-g16", "int4-g16", "int4-g32-sym", "int8-channel", "int8-channel-sym",
+  ]
 
   private static func each(
     _ body: (any WeightQuantizer, GroupIntegers, DoubleMatrix) throws -> Void

@@ -39,7 +39,8 @@ import Testing
   static let hardFloats: [Float] = {
     var values: [Float] = []
     for dtype in [DType.float16, .bfloat16] {
-      let grid = widen(Array(0...(dtype == .float16 ? 0x7C00 : 0x7F80) as ClosedRange<UInt16>), as: dtype)
+      let grid = widen(
+        Array(0...(dtype == .float16 ? 0x7C00 : 0x7F80) as ClosedRange<UInt16>), as: dtype)
       for (low, high) in zip(grid, grid.dropFirst()) {
         let middle = high.isFinite ? low + (high - low) / 2 : low + (low - low.nextDown) / 2
         for value in [low, low.nextUp, middle.nextDown, middle, middle.nextUp] {
@@ -48,7 +49,8 @@ import Testing
       }
     }
     var stream = RandomStream(test: "hard floats")
-    values += (0..<200_000).map { _ in Float(bitPattern: UInt32(truncatingIfNeeded: stream.next())) }
+    values += (0..<200_000).map { _ in Float(bitPattern: UInt32(truncatingIfNeeded: stream.next()))
+    }
     values += [65504, 65519.996, 65520, 65536, .greatestFiniteMagnitude, .infinity, -.infinity]
     return values
   }()

@@ -72,7 +72,8 @@ private struct InPlace: LinearOperator {
       withThreads(threads) {
         #expect(matrix.decoded() == weight)
         let rows = (0..<200).map { Int32($0 * 37 % 150) }
-        #expect(matrix.gather(rows) == Matrix.stack(rows.map { weight.rows(Int($0)..<Int($0) + 1) }))
+        #expect(
+          matrix.gather(rows) == Matrix.stack(rows.map { weight.rows(Int($0)..<Int($0) + 1) }))
         #expect(matrix.gather([]).rows == 0)
       }
     }

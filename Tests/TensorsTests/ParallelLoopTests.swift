@@ -4,7 +4,8 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct ParallelLoopTests {
-  @Test(arguments: [1, 2, 5], [0, 1, 2, 7, 1000]) func everyIndexOnce(_ threads: Int, _ count: Int) {
+  @Test(arguments: [1, 2, 5], [0, 1, 2, 7, 1000]) func everyIndexOnce(_ threads: Int, _ count: Int)
+  {
     withThreads(threads) {
       let counts = (0..<count).map { _ in Atomic64() }
       ParallelLoop.run(count) { counts[$0].add() }

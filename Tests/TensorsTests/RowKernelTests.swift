@@ -10,7 +10,9 @@ import Testing
   /// Numbers of all sizes that a network's activations have, and the ends of the range.
   static func samples(_ count: Int) -> [Float] {
     var stream = RandomStream(test: "activations")
-    let special: [Float] = [0, -0.0, 1, -1, 87, -87, 88, -88, 0.999, 1.001, 1.5, -1.5, 1e-30, -1e-8]
+    let special: [Float] = [
+      0, -0.0, 1, -1, 87, -87, 88, -88, 0.999, 1.001, 1.5, -1.5, 1e-30, -1e-8,
+    ]
     return (0..<count).map { index in
       index % 3 == 0 && index / 3 < special.count
         ? special[index / 3] : Float(stream.normal() * [0.1, 2, 20][index % 3])
@@ -114,7 +116,9 @@ import Testing
     let mean = x.reduce(0) { $0 + Double($1) } / n
     let variance = x.reduce(0) { $0 + (Double($1) - mean) * (Double($1) - mean) } / n
     let scale = 1 / (variance + 1e-5).squareRoot()
-    let expected = x.indices.map { (Double(x[$0]) - mean) * scale * Double(weight[$0]) + Double(bias[$0]) }
+    let expected = x.indices.map {
+      (Double(x[$0]) - mean) * scale * Double(weight[$0]) + Double(bias[$0])
+    }
     // The mean is off by n roundings of the mean size; so is every difference. The scale is off by half of
     // its sum's n roundings, and by the differences' error.
     let size = x.reduce(0) { $0 + abs(Double($1)) } / n
@@ -163,7 +167,9 @@ import Testing
       let (foundSquares, foundDot) = a.withUnsafeBufferPointer { a in
         b.withUnsafeBufferPointer { b -> (Float, Float) in
           guard let a = a.baseAddress, let b = b.baseAddress else { return (0, 0) }
-          return (kernel_sum_of_squares(a + offset, count), kernel_dot(a + offset, b + offset, count))
+          return (
+            kernel_sum_of_squares(a + offset, count), kernel_dot(a + offset, b + offset, count)
+          )
         }
       }
       #expect(abs(Double(foundSquares) - squares) <= n * roundoff * squares)

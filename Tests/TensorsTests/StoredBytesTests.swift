@@ -44,7 +44,9 @@ import Testing
     let bytes = try StoredBytes(mapping: folder.file("bytes"))
     try FileManager.default.removeItem(atPath: folder.file("bytes"))
     #expect(bytes.count == content.count)
-    #expect(bytes.withBytes(5000..<5004) { $0.withUnsafeBytes { Array($0) } } == Array(content[5000..<5004]))
+    #expect(
+      bytes.withBytes(5000..<5004) { $0.withUnsafeBytes { Array($0) } }
+        == Array(content[5000..<5004]))
   }
 
   @Test func ownMemoryIsAligned() {
