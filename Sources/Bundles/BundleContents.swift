@@ -47,9 +47,14 @@ public struct BundleContents: Checkpoint {
           name: name, dtype: converts ? dtype ?? tensor.dtype : tensor.dtype, shape: tensor.shape))
     }
     self.items = items
+    var seen: Set<String> = []
     files = try source.sideFileNames.filter { name in
       !Self.replacedSuffixes.contains { name.hasSuffix($0) }
     }.map { name in
+      // Two names that Swift holds equal although their bytes differ cannot both be looked up.
+      guard seen.insert(name).inserted else {
+        throw CheckpointError(path: source.path, tensor: name, .duplicateTensor(other: name))
+      }
       let bytes = try source.sideFile(name)
       let deflated = Deflate.deflate(bytes)
       let isDeflated = deflated.count < bytes.count

@@ -131,6 +131,12 @@ public struct BundleManifest: Sendable {
     }
     var sideFiles: [SideFile] = []
     for file in files {
+      // A name that leads out of the folder it is unpacked into.
+      guard !file.key.hasPrefix("/"), !file.key.isEmpty,
+        !file.key.split(separator: "/").contains("..")
+      else {
+        throw .badValue(found: "the side file '\(file.key)'", expected: "a relative path")
+      }
       guard let count = file.value["bytes"]?.integer, count >= 0,
         let isDeflated = file.value["deflated"]?.bool
       else {

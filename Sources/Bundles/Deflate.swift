@@ -19,10 +19,12 @@ enum Deflate {
     // Deflate cannot shrink by more than 1032 to 1, so a larger claim is a lie, refused before memory is
     // taken (https://zlib.net/zlib_tech.html).
     guard byteCount >= 0, byteCount <= stream.count * 1032 + 64 else { return nil }
-    var output = [UInt8](repeating: 0, count: byteCount)
-    var count = uLong(byteCount)
+    // One byte more, so that a stream that gives more is seen, also where none is expected.
+    var output = [UInt8](repeating: 0, count: byteCount + 1)
+    var count = uLong(byteCount + 1)
     let status = unsafe uncompress(&output, &count, stream, uLong(stream.count))
     guard status == Z_OK, Int(count) == byteCount else { return nil }
+    output.removeLast()
     return output
   }
 }

@@ -80,7 +80,8 @@ public struct TextWindows: Sendable {
     tokensInText = count
   }
 
-  private init(windows: [[Int32]], context: Int, tokensInText: Int) {
+  /// Given windows of `context` tokens each.
+  init(windows: [[Int32]], context: Int, tokensInText: Int) {
     self.windows = windows
     self.context = context
     self.tokensInText = tokensInText

@@ -51,7 +51,8 @@ public struct CheckpointFolder: Checkpoint {
         throw CheckpointError(path: indexPath, .missingShard(shard.name))
       }
       let file = try SafetensorsFile(path: FilePath.join(path, shard.name))
-      for name in shard.tensors ?? [] where !file.tensorNames.contains(name) {
+      let held = Set(file.tensorNames)
+      for name in (shard.tensors ?? []).sorted() where !held.contains(name) {
         throw CheckpointError(path: indexPath, tensor: name, .notInShard(shard.name))
       }
       for name in file.tensorNames {
@@ -132,7 +133,8 @@ public struct CheckpointFolder: Checkpoint {
   /// Relative paths of all files, sorted; hidden files and folders at the top are not the checkpoint's.
   private static func files(under root: String, prefix: String, depth: Int) throws -> [String] {
     var result: [String] = []
-    for name in try FilePath.names(in: FilePath.join(root, prefix)) where !name.hasPrefix(".") {
+    let folder = prefix.isEmpty ? root : FilePath.join(root, prefix)
+    for name in try FilePath.names(in: folder) where !name.hasPrefix(".") {
       let relative = prefix.isEmpty ? name : prefix + "/" + name
       switch FilePath.kind(of: FilePath.join(root, relative)) {
       case .file where !name.hasSuffix(".partial"): result.append(relative)

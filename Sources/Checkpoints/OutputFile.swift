@@ -71,11 +71,12 @@ public struct OutputFile: ~Copyable {
     guard fsync(descriptor) == 0 else {
       throw FileError(path: path, operation: "write", code: errno)
     }
-    close(descriptor)
-    descriptor = -1
+    // Until the name is given, the deinitializer closes and removes the temporary file.
     guard unsafe rename(temporaryPath, path) == 0 else {
       throw FileError(path: path, operation: "create", code: errno)
     }
+    close(descriptor)
+    descriptor = -1
     syncFolder(of: path)
   }
 

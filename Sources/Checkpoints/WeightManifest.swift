@@ -4,6 +4,7 @@
 
 public import Encodings
 public import JSONDocuments
+import Tensors
 
 /// The encoded weights of a checkpoint.
 public struct WeightManifest: Sendable {
@@ -95,6 +96,10 @@ public struct WeightManifest: Sendable {
       guard let shape = member.value["shape"]?.array?.compactMap(\.integer), shape.count == 2,
         shape.allSatisfy({ (0...Int(Int32.max)).contains($0) })
       else { throw .missing(key: key + ".shape", expected: "two integers") }
+      // No encoding takes more than 64 bits a weight, so that sizes of all parts can be computed.
+      guard let count = elementCount(of: shape), count <= Int.max / 64 else {
+        throw .badShape(shape)
+      }
       guard let method = member.value["method"]?.string else {
         throw .missing(key: key + ".method", expected: "a string")
       }

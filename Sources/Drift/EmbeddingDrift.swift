@@ -134,6 +134,7 @@ public struct EmbeddingEvaluator {
     let own = Self.embeddings(sentences, model, progress: progress)
     guard countNotFinite(own.values.span) == 0 else { throw .notFinite(window: 0) }
     let others = reference.map { Self.embeddings(sentences, $0) }
+    if let others, countNotFinite(others.values.span) > 0 { throw .notFinite(window: 0) }
     let cosine = others.map { others -> EmbeddingDrift.Cosine in
       let values = (0..<own.rows).map { Self.cosine(own.row($0), others.row($0)) }
       let sorted = values.sorted()

@@ -166,9 +166,10 @@ public struct LanguageEvaluator {
           Self.score(row, logits, others, target: targets[row])
         }
       }
-      guard scored.allSatisfy({ $0.modelLoss.isFinite && $0.referenceLoss.isFinite }) else {
-        throw .notFinite(window: start)
+      let areNumbers = scored.allSatisfy {
+        $0.modelLoss.isFinite && $0.referenceLoss.isFinite && $0.divergence.isFinite
       }
+      guard areNumbers else { throw .notFinite(window: start) }
       for index in sequences.indices {
         scores.append(Array(scored[index * rows.count..<(index + 1) * rows.count]))
       }

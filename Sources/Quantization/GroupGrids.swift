@@ -42,7 +42,9 @@ struct GroupGrids {
     self.scales = scales
     scaleBits = narrow(scales.span, to: .float16)
     zeros = flat.map(\.zero)
-    if let bad = scales.first(where: { !$0.isFinite }) { throw .scaleTooLarge(largest: bad) }
+    if scales.contains(where: { !$0.isFinite }) {
+      throw .scaleTooLarge(largest: weight.values.reduce(0) { max($0, abs($1)) })
+    }
   }
 }
 

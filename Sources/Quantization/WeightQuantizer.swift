@@ -105,20 +105,30 @@ func checkNumbers(_ weight: Matrix, _ moment: DoubleMatrix?) throws(Quantization
 /// ‖(W−Ŵ)X‖² / ‖WX‖² = tr(D H Dᵀ) / tr(W H Wᵀ) with D = W − Ŵ; H = I without statistics.
 func relativeError(_ weight: Matrix, _ encoded: EncodedMatrix, moment: DoubleMatrix?) -> Double {
   let columns = weight.columns
-  let factor = moment.map { $0.values.map { Float($0) } }
+  // Powers of two cancel in the quotient; they keep products of tiny weights from becoming zero.
+  let scale = powerOfTwo(near: weight.values.reduce(0) { max($0, abs($1)) })
+  let factor = moment.map { moment in
+    let scale = powerOfTwo(near: Float(moment.diagonal.max() ?? 0))
+    return moment.values.map { Float($0 * Double(scale)) }
+  }
   let decoded = encoded.matrix.decoded()
   let blockRows = 64
   let blocks = (weight.rows + blockRows - 1) / blockRows
   let sums = ParallelLoop.map(blocks) { block -> (error: Double, total: Double) in
     let range =
       block * blockRows * columns..<min((block + 1) * blockRows, weight.rows) * columns
-    let original = Array(weight.values[range])
-    var difference = original
-    for (index, position) in range.enumerated() { difference[index] -= decoded.values[position] }
+    let original = weight.values[range].map { $0 * scale }
+    let difference = range.map { (weight.values[$0] - decoded.values[$0]) * scale }
     return (energy(difference, factor, columns), energy(original, factor, columns))
   }
   let error = sums.reduce(0.0) { $0 + $1.error }, total = sums.reduce(0.0) { $0 + $1.total }
   return total > 0 ? max(0, error) / total : 0
+}
+
+/// A power of two that brings a largest value near 1.
+private func powerOfTwo(near largest: Float) -> Float {
+  guard largest > 0, largest.isFinite else { return 1 }
+  return Float(sign: .plus, exponent: -min(max(Int(largest.exponent), -120), 120), significand: 1)
 }
 
 /// tr(R H Rᵀ) of some rows.

@@ -53,8 +53,8 @@ extension LinearOperator {
   public func apply(to x: Matrix, bias: [Float]? = nil) -> Matrix {
     precondition(x.columns == inputs, "\(x.columns) inputs for a matrix of \(outputs) x \(inputs)")
     precondition(bias.map { $0.count == outputs } ?? true)
-    guard x.rows > 0 else { return Matrix(rows: 0, columns: outputs) }
-    var result = x.rows <= 4 ? applyToFew(x) : applyToMany(x)
+    guard x.rows > 0, outputs > 0 else { return Matrix(rows: x.rows, columns: outputs) }
+    var result = x.rows <= 4 || inputs == 0 ? applyToFew(x) : applyToMany(x)
     if let bias {
       ParallelLoop.overRows(of: &result.values, rowLength: outputs, blockRows: 64) { rows, part in
         for row in 0..<rows.count {

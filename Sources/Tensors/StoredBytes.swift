@@ -16,15 +16,19 @@ import Glibc
   ///
   /// - Throws: `FileError` with the path and the system's reason.
   public init(mapping path: String) throws(FileError) {
-    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    // A pipe without a writer would otherwise make the call wait for one.
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw FileError(path: path, operation: "open", code: errno) }
     defer { close(descriptor) }
     var status = stat()
     guard unsafe fstat(descriptor, &status) == 0 else {
       throw FileError(path: path, operation: "read", code: errno)
     }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw FileError(path: path, operation: "read", code: EISDIR)
+    let kind = status.st_mode & S_IFMT
+    guard kind == S_IFREG else {
+      throw kind == S_IFDIR
+        ? FileError(path: path, operation: "read", code: EISDIR)
+        : FileError(path: path, operation: "map", code: ENODEV)
     }
     let count = Int(status.st_size)
     isMapped = count > 0
