@@ -79,6 +79,8 @@ let package = Package(
     tests("JSONDocumentsTests", ["JSONDocuments"]),
     tests("NetworksTests", ["Networks", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
+    tests("ArchitectureTests", []),
+    tests("InteropTests", ["Bundles", "Checkpoints", "Encodings", "Tensors"]),
     tests("PipelineTests", ["Pipeline", "Drift", "Quantization", "JSONDocuments"]),
   ],
   swiftLanguageModes: [.v6],
