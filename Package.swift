@@ -87,6 +87,8 @@ let package = Package(
       "DriftTests", ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),
     tests("NetworksTests", ["Networks", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
+    tests("ArchitectureTests", []),
+    tests("InteropTests", ["Bundles", "Checkpoints", "Encodings", "Tensors"]),
     tests("PipelineTests", ["Pipeline", "Drift", "Quantization", "JSONDocuments"]),
     tests("CommandTests", ["condense", "JSONDocuments"]),
   ],
