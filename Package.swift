@@ -67,14 +67,18 @@ let package = Package(
       "Pipeline",
       [
         "Bundles", "Calibration", "Checkpoints", "CondenseInference", "Drift", "Encodings",
-        "JSONDocuments", "LinearAlgebra", "Networks", "Quantization", "Tensors", "Tokenization", yams,
+        "JSONDocuments", "LinearAlgebra", "Networks", "Quantization", "Tensors", "Tokenization",
+        yams,
       ]),
     .executableTarget(
       name: "condense",
-      dependencies: ["Pipeline", "CondenseInference", "Bundles", "Calibration", "Checkpoints", "Drift",
-        "JSONDocuments", "Networks", "Quantization", "Tensors", "Tokenization", argumentParser,], swiftSettings: unsafeMarked),
+      dependencies: [
+        "Pipeline", "CondenseInference", "Bundles", "Calibration", "Checkpoints", "Drift",
+        "JSONDocuments", "Networks", "Quantization", "Tensors", "Tokenization", argumentParser,
+      ], swiftSettings: unsafeMarked),
 
-    .target(name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
+    .target(
+      name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
       swiftSettings: strict),
     tests("JSONDocumentsTests", ["JSONDocuments"]),
     tests("TensorsTests", ["Tensors", "CKernels"]),
@@ -84,7 +88,8 @@ let package = Package(
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("QuantizationTests", ["Quantization", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(
-      "DriftTests", ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),
+      "DriftTests",
+      ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),
     tests("NetworksTests", ["Networks", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
     tests("ArchitectureTests", []),

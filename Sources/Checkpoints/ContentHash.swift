@@ -25,7 +25,9 @@ public struct ContentHash: Sendable {
   public var digits: String {
     let hexadecimal = Array("0123456789abcdef".utf8)
     return String(
-      decoding: state.finalize().flatMap { [hexadecimal[Int($0 >> 4)], hexadecimal[Int($0 & 15)]] },
+      decoding: state.finalize().flatMap {
+        [hexadecimal[Int($0 >> 4)], hexadecimal[Int($0 & 15)]]
+      },
       as: UTF8.self)
   }
 

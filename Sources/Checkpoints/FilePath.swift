@@ -16,7 +16,8 @@ public enum FilePath {
   /// `folder/name`.
   public static func join(_ folder: String, _ name: String) -> String {
     if name.hasPrefix("/") { return name }
-    return folder.isEmpty || folder == "." ? name : folder.hasSuffix("/") ? folder + name : folder + "/" + name
+    return folder.isEmpty || folder == "."
+      ? name : folder.hasSuffix("/") ? folder + name : folder + "/" + name
   }
 
   /// The part before the last `/`; `.` when there is none.

@@ -128,7 +128,8 @@ public struct GroupIntegers: WeightEncoding, Equatable {
     if !isSymmetric {
       precondition(zeros.count == outputs * groups)
       tensors.append(
-        Tensor(.uint8, shape: layout[2].shape, copying: pack(zeros, rows: outputs, columns: groups)))
+        Tensor(.uint8, shape: layout[2].shape, copying: pack(zeros, rows: outputs, columns: groups))
+      )
     }
     return EncodedMatrix(encoding: self, outputs: outputs, inputs: inputs, parts: tensors)
   }
@@ -139,9 +140,12 @@ public struct GroupIntegers: WeightEncoding, Equatable {
     var packed = [UInt8](repeating: 0, count: rows * rowBytes)
     guard rowBytes > 0 else { return packed }
     let bits = bits
-    ParallelLoop.parts(of: &packed, count: rows, range: {
-      $0 * rowBytes..<($0 + 1) * rowBytes
-    }) { row, target in
+    ParallelLoop.parts(
+      of: &packed, count: rows,
+      range: {
+        $0 * rowBytes..<($0 + 1) * rowBytes
+      }
+    ) { row, target in
       let source = codes.span.extracting(row * columns..<(row + 1) * columns)
       var word: UInt32 = 0
       var filled = 0

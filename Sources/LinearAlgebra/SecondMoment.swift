@@ -33,9 +33,12 @@ public struct SecondMoment: Sendable {
     samples += x.rows
     let width = width
     let blocks = (width + Self.blockRows - 1) / Self.blockRows
-    ParallelLoop.parts(of: &sum, count: blocks, range: { block in
-      block * Self.blockRows * width..<min((block + 1) * Self.blockRows, width) * width
-    }) { block, part in
+    ParallelLoop.parts(
+      of: &sum, count: blocks,
+      range: { block in
+        block * Self.blockRows * width..<min((block + 1) * Self.blockRows, width) * width
+      }
+    ) { block, part in
       let rows = block * Self.blockRows..<min((block + 1) * Self.blockRows, width)
       var gram = [Float](repeating: 0, count: rows.count * width)
       for start in stride(from: 0, to: x.rows, by: Self.blockSamples) {

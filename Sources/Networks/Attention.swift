@@ -38,11 +38,14 @@ struct Attention {
     // Head by head within each sequence, so that every piece of work writes one range.
     var byHead = [Float](repeating: 0, count: queries.rows * width)
     let pieces = batch.sequences.count * heads
-    ParallelLoop.parts(of: &byHead, count: pieces, range: { piece in
-      let sequence = batch.sequences[piece / heads]
-      let start = sequence.lowerBound * width + piece % heads * sequence.count * headSize
-      return start..<start + sequence.count * headSize
-    }) { piece, output in
+    ParallelLoop.parts(
+      of: &byHead, count: pieces,
+      range: { piece in
+        let sequence = batch.sequences[piece / heads]
+        let start = sequence.lowerBound * width + piece % heads * sequence.count * headSize
+        return start..<start + sequence.count * headSize
+      }
+    ) { piece, output in
       let sequence = batch.sequences[piece / heads]
       let head = piece % heads
       let keyHead = head / (heads / keyHeads)
@@ -65,9 +68,12 @@ struct Attention {
   private func gathered(_ byHead: [Float], rows: Int, batch: TokenBatch) -> Matrix {
     let width = heads * headSize
     var result = Matrix(rows: rows, columns: width)
-    ParallelLoop.parts(of: &result.values, count: batch.sequences.count, range: {
-      batch.sequences[$0].lowerBound * width..<batch.sequences[$0].upperBound * width
-    }) { index, part in
+    ParallelLoop.parts(
+      of: &result.values, count: batch.sequences.count,
+      range: {
+        batch.sequences[$0].lowerBound * width..<batch.sequences[$0].upperBound * width
+      }
+    ) { index, part in
       let count = batch.sequences[index].count
       let source = byHead.span.extracting(
         batch.sequences[index].lowerBound * width..<batch.sequences[index].upperBound * width)

@@ -12,20 +12,29 @@ public import Tensors
 
 /// A BERT encoder over a checkpoint's weights.
 public final class BertNetwork: TextEncoder, ModelFamily {
+  /// The values of `model_type` that belong here.
   public static let modelTypes = ["bert"]
 
+  /// The family's name.
   public let family = "bert"
+  /// The longest sequence that the model was made for.
   public let contextLimit: Int
+  /// Ids are below this.
   public let vocabularySize: Int
+  /// Tokens of a sequence beyond this are cut off.
   public let maximumTokens: Int
+  /// The token embedding.
   public let embedding: Linear
+  /// The branches in the order of the stream.
   public let sublayers: [any Sublayer]
+  /// Tensors that the graph reads, or knows and leaves alone.
   public let tensorNames: Set<String>
   private let positions: any LinearOperator
   private let firstType: [Float]
   private let embeddingNorm: LayerNorm
   private let pooling: SentencePooling
 
+  /// Builds the network of a checkpoint.
   public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
     try BertNetwork(checkpoint)
   }
@@ -34,7 +43,8 @@ public final class BertNetwork: TextEncoder, ModelFamily {
     let reader = ConfigurationReader(checkpoint)
     vocabularySize = try reader.size("vocab_size")
     let width = try reader.size("hidden_size"), inner = try reader.size("intermediate_size")
-    let layers = try reader.size("num_hidden_layers"), heads = try reader.size("num_attention_heads")
+    let layers = try reader.size("num_hidden_layers"),
+      heads = try reader.size("num_attention_heads")
     let types = try reader.size("type_vocab_size", default: 2)
     contextLimit = try reader.size("max_position_embeddings")
     guard width % heads == 0 else {
@@ -78,7 +88,8 @@ public final class BertNetwork: TextEncoder, ModelFamily {
         bias: try checkpoint.vector(root + name + ".bias", count: width), epsilon: epsilon)
     }
     embedding = try linear("embeddings.word_embeddings", vocabularySize, width, bias: false)
-    positions = try linear("embeddings.position_embeddings", contextLimit, width, bias: false).matrix
+    positions = try linear("embeddings.position_embeddings", contextLimit, width, bias: false)
+      .matrix
     firstType = try linear("embeddings.token_type_embeddings", types, width, bias: false).matrix
       .gather([0]).values
     embeddingNorm = try norm("embeddings.LayerNorm")
@@ -105,6 +116,7 @@ public final class BertNetwork: TextEncoder, ModelFamily {
     tensorNames = names
   }
 
+  /// The stream before the first branch.
   public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
     var hidden = embedding.matrix.gather(batch.tokens)
     hidden.add(positions.gather(positionIds(batch, from: position)))
@@ -120,6 +132,7 @@ public final class BertNetwork: TextEncoder, ModelFamily {
     batch.sequences.flatMap { sequence in (0..<sequence.count).map { Int32(position + $0) } }
   }
 
+  /// One embedding a sequence.
   public func pool(_ hidden: Matrix, _ batch: TokenBatch) -> Matrix { pooling.apply(hidden, batch) }
 }
 

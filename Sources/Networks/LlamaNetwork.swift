@@ -11,19 +11,29 @@ public import Tensors
 /// A Llama-like decoder over a checkpoint's weights.
 public final class LlamaNetwork: LanguageModel, ModelFamily {
   let configuration: LlamaConfiguration
+  /// The token embedding.
   public let embedding: Linear
+  /// The output layer; the embedding itself when they are tied.
   public let head: Linear
+  /// The branches in the order of the stream.
   public let sublayers: [any Sublayer]
+  /// Tensors that the graph reads, or knows and leaves alone.
   public let tensorNames: Set<String>
   private let finalNorm: RMSNorm
 
+  /// The family's name.
   public var family: String { configuration.member.rawValue }
+  /// The longest sequence that the model was made for.
   public var contextLimit: Int { configuration.contextLimit }
+  /// Ids are below this.
   public var vocabularySize: Int { configuration.vocabularySize }
+  /// Whether head and embedding are one matrix.
   public var isTied: Bool { configuration.isTied }
 
+  /// The values of `model_type` that belong here.
   public static var modelTypes: [String] { LlamaConfiguration.Member.allCases.map(\.rawValue) }
 
+  /// Builds the network of a checkpoint.
   public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
     try LlamaNetwork(try LlamaConfiguration(checkpoint), checkpoint)
   }
@@ -39,7 +49,8 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
       names.insert(name + ".weight")
       if bias { names.insert(name + ".bias") }
       return Linear(
-        name: name, matrix: try checkpoint.weight(name + ".weight", outputs: outputs, inputs: inputs),
+        name: name,
+        matrix: try checkpoint.weight(name + ".weight", outputs: outputs, inputs: inputs),
         bias: bias ? try checkpoint.vector(name + ".bias", count: outputs) : nil)
     }
     func norm(_ name: String, _ width: Int) throws(CheckpointError) -> RMSNorm {
@@ -89,10 +100,12 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
     tensorNames = names
   }
 
+  /// The stream before the first branch.
   public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
     embedding.matrix.gather(batch.tokens)
   }
 
+  /// The final norm.
   public func normalize(_ hidden: Matrix) -> Matrix { finalNorm.applied(to: hidden) }
 }
 
@@ -108,9 +121,12 @@ final class RotaryTables {
     let longest = past + (batch.sequences.map(\.count).max() ?? 0)
     let table = table(length: longest)
     let columns = x.columns, half = table.half
-    ParallelLoop.parts(of: &x.values, count: batch.sequences.count, range: {
-      batch.sequences[$0].lowerBound * columns..<batch.sequences[$0].upperBound * columns
-    }) { index, part in
+    ParallelLoop.parts(
+      of: &x.values, count: batch.sequences.count,
+      range: {
+        batch.sequences[$0].lowerBound * columns..<batch.sequences[$0].upperBound * columns
+      }
+    ) { index, part in
       for token in 0..<batch.sequences[index].count {
         let angles = (past + token) * half..<(past + token + 1) * half
         for start in stride(from: token * columns, to: (token + 1) * columns, by: 2 * half) {

@@ -62,7 +62,8 @@ public protocol Sublayer: AnyObject {
   ///   - cache: Keys and values of earlier tokens, which are extended; nil when the batch starts at
   ///     position 0.
   ///   - group: When given, the result is the input of that group instead of the new stream.
-  func run(_ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?) -> Matrix
+  func run(_ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?)
+    -> Matrix
 }
 
 /// A model as a graph: embedding, residual branches, final norm or pooling.
@@ -165,7 +166,8 @@ public enum FamilyRegistry {
     for tensor in checkpoint.logicalTensors where !network.tensorNames.contains(tensor.name) {
       throw CheckpointError(
         path: checkpoint.path, tensor: tensor.name,
-        .unsupported("a tensor that the configuration of this \(network.family) model does not use"))
+        .unsupported("a tensor that the configuration of this \(network.family) model does not use")
+      )
     }
     return network
   }

@@ -139,7 +139,9 @@ extension RotaryEmbedding {
     case "default": scaling = .none
     case "linear": scaling = .linear(factor: try rope.positive("factor"))
     case "dynamic":
-      guard headSize > 2 else { throw reader.wrong("head_dim", .integer(headSize), expected: "above 2") }
+      guard headSize > 2 else {
+        throw reader.wrong("head_dim", .integer(headSize), expected: "above 2")
+      }
       scaling = .dynamic(factor: try rope.positive("factor"), originalContext: contextLimit)
     case "llama3":
       let low = try rope.positive("low_freq_factor")

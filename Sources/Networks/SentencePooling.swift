@@ -48,7 +48,8 @@ struct SentencePooling {
   /// `max_seq_length` of sentence-transformers up to 5, or the tokenizer's `model_max_length`.
   private static func maximumTokens(_ checkpoint: any Checkpoint) throws(CheckpointError) -> Int? {
     for (file, key) in [
-      ("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length"),
+      ("sentence_bert_config.json", "max_seq_length"),
+      ("tokenizer_config.json", "model_max_length"),
     ] where checkpoint.sideFileNames.contains(file) {
       if let length = try json(file, checkpoint)[key]?.integer { return length }
     }

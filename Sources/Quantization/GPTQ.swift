@@ -112,9 +112,13 @@ public struct GPTQ: WeightQuantizer, Equatable {
     let columns = weight.columns
     var codes = [UInt8](repeating: 0, count: weight.rows * columns)
     let pieces = (weight.rows + Self.rowsAtOnce - 1) / Self.rowsAtOnce
-    ParallelLoop.parts(of: &codes, count: pieces, range: { piece in
-      piece * Self.rowsAtOnce * columns..<min((piece + 1) * Self.rowsAtOnce, weight.rows) * columns
-    }) { piece, target in
+    ParallelLoop.parts(
+      of: &codes, count: pieces,
+      range: { piece in
+        piece * Self.rowsAtOnce * columns..<min((piece + 1) * Self.rowsAtOnce, weight.rows)
+          * columns
+      }
+    ) { piece, target in
       let first = piece * Self.rowsAtOnce
       let rows = first..<min(first + Self.rowsAtOnce, weight.rows)
       let rounding = GPTQRounding(

@@ -30,9 +30,12 @@ public struct RTN: WeightQuantizer, Equatable {
     let columns = weight.columns
     let groups = encoding.groups(inputs: columns), size = encoding.groupSize(inputs: columns)
     var codes = [UInt8](repeating: 0, count: weight.rows * columns)
-    ParallelLoop.parts(of: &codes, count: weight.rows, range: {
-      $0 * columns..<($0 + 1) * columns
-    }) { row, target in
+    ParallelLoop.parts(
+      of: &codes, count: weight.rows,
+      range: {
+        $0 * columns..<($0 + 1) * columns
+      }
+    ) { row, target in
       let scales = (0..<columns).map { grids.scales[row * groups + $0 / size] }
       let inverses = scales.map { $0 == 0 ? 0 : 1 / $0 }
       let zeros = (0..<columns).map { grids.zeros[row * groups + $0 / size] }

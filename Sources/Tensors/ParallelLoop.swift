@@ -67,9 +67,12 @@ public enum ParallelLoop {
     let rows = values.count / rowLength
     precondition(rows * rowLength == values.count, "\(values.count) values in rows of \(rowLength)")
     let blocks = (rows + blockRows - 1) / blockRows
-    parts(of: &values, count: blocks, range: { block in
-      block * blockRows * rowLength..<min((block + 1) * blockRows, rows) * rowLength
-    }) { block, part in
+    parts(
+      of: &values, count: blocks,
+      range: { block in
+        block * blockRows * rowLength..<min((block + 1) * blockRows, rows) * rowLength
+      }
+    ) { block, part in
       body(block * blockRows..<min((block + 1) * blockRows, rows), &part)
     }
   }

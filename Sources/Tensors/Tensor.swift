@@ -91,7 +91,8 @@ public struct Tensor: Sendable {
     elements: Range<Int>, _ body: (Span<Float>) -> Result
   ) -> Result? {
     guard dtype == .float32 else { return nil }
-    let bytes = range.lowerBound + elements.lowerBound * 4..<range.lowerBound + elements.upperBound * 4
+    let bytes =
+      range.lowerBound + elements.lowerBound * 4..<range.lowerBound + elements.upperBound * 4
     return storage.withBytes(bytes) { span -> Result? in
       unsafe span.withUnsafeBytes { raw -> Result? in
         guard let start = raw.baseAddress else { return body(Span()) }

@@ -36,7 +36,8 @@ struct Eval: ParsableCommand {
     switch drift {
     case .language(let drift):
       var lines = [
-        "tokens scored      \(drift.tokens)", "perplexity         \(Figures.text(drift.perplexity, 4))",
+        "tokens scored      \(drift.tokens)",
+        "perplexity         \(Figures.text(drift.perplexity, 4))",
       ]
       if let ratio = drift.perplexityRatio {
         lines.append("perplexity ratio   \(Figures.text(ratio, 5))")
@@ -52,7 +53,9 @@ struct Eval: ParsableCommand {
           "KL max             \(Figures.text(kl.max, 5))",
         ]
       }
-      if let top1 = drift.top1 { lines.append("top-1 agreement    \(Figures.text(top1 * 100, 3)) %") }
+      if let top1 = drift.top1 {
+        lines.append("top-1 agreement    \(Figures.text(top1 * 100, 3)) %")
+      }
       return lines.joined(separator: "\n")
     case .encoder(let drift):
       var lines = ["sentences          \(drift.sentences)"]

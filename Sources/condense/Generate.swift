@@ -42,7 +42,9 @@ struct Generate: ParsableCommand {
     if ids.isEmpty, let begin = model.checkpoint.configuration["bos_token_id"]?.integer {
       ids = [Int32(clamping: begin)]
     }
-    guard !ids.isEmpty else { throw ValidationError("--prompt is empty and the model names no first token") }
+    guard !ids.isEmpty else {
+      throw ValidationError("--prompt is empty and the model names no first token")
+    }
     guard ids.count < network.contextLimit else {
       throw ValidationError(
         "--prompt has \(ids.count) tokens; the model was made for \(network.contextLimit)")
@@ -94,7 +96,8 @@ struct Tokenize: ParsableCommand {
 struct Embed: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Embed sentences, one a line.",
-    discussion: "Writes a float32 matrix [sentences, width] as .npy, or a line of numbers a sentence.")
+    discussion:
+      "Writes a float32 matrix [sentences, width] as .npy, or a line of numbers a sentence.")
 
   @Argument(help: "A bundle or a checkpoint folder of a text encoder.") var model: String
   @Option(help: "A text file, a sentence a line, or - for standard input.") var text: String
@@ -110,7 +113,9 @@ struct Embed: ParsableCommand {
     ) { progress.show("embed", $0) }
     if let output {
       try NumPyFile.write(embeddings, to: output)
-      if !common.quiet { Terminal.print("wrote \(output): \(embeddings.rows) x \(embeddings.columns)") }
+      if !common.quiet {
+        Terminal.print("wrote \(output): \(embeddings.rows) x \(embeddings.columns)")
+      }
     } else {
       for row in 0..<embeddings.rows {
         Terminal.print(embeddings.row(row).map { String($0) }.joined(separator: " "))

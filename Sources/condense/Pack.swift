@@ -10,7 +10,8 @@ struct Pack: ParsableCommand {
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The bundle to write, NAME.condensed.") var output: String
-  @Option(help: "Type of the floats that are not encoded: f32, f16 or bf16; as they are by default.")
+  @Option(
+    help: "Type of the floats that are not encoded: f32, f16 or bf16; as they are by default.")
   var dtype: String?
   @Flag(inversion: .prefixedNo, help: "Carry a self-test.") var selfTest = true
   @Flag(help: "Replace an existing output.") var force = false
@@ -31,7 +32,8 @@ struct Pack: ParsableCommand {
       .run(output: output, force: force)
     guard !common.quiet else { return }
     if !result.droppedFiles.isEmpty {
-      Terminal.print("left out (weights in other formats): " + result.droppedFiles.joined(separator: ", "))
+      Terminal.print(
+        "left out (weights in other formats): " + result.droppedFiles.joined(separator: ", "))
     }
     Terminal.print("wrote \(output): \(result.byteCount) bytes")
   }

@@ -48,7 +48,8 @@ import Testing
       var header = String(decoding: data[8..<8 + length], as: UTF8.self)
       change(&header)
       let bytes = Array(header.utf8)
-      data = Data((0..<8).map { UInt8(truncatingIfNeeded: bytes.count >> (8 * $0)) }) + bytes
+      data =
+        Data((0..<8).map { UInt8(truncatingIfNeeded: bytes.count >> (8 * $0)) }) + bytes
         + data[(8 + length)...]
     }
   }
@@ -68,8 +69,10 @@ import Testing
   @Test func aTruncatedShard() throws {
     try fixture("llama-sharded")
     let shard = try #require(
-      FileManager.default.contentsOfDirectory(atPath: model).filter { $0.hasSuffix(".safetensors") && $0.contains("-of-") }
-        .sorted().last)
+      FileManager.default.contentsOfDirectory(atPath: model).filter {
+        $0.hasSuffix(".safetensors") && $0.contains("-of-")
+      }
+      .sorted().last)
     let path = model + "/" + shard
     try (try Samples.bytes(path)).dropLast(100).write(to: URL(filePath: path))
     expect(try quantize(), status: 65, shard, "do not lie in")
@@ -153,7 +156,8 @@ import Testing
     expect(packed, status: 65, "1 of", "infinite or NaN")
     // Every matrix gets one, so that whichever is quantized first is refused.
     try changeWeights { data in
-      let start = 8 + data.prefix(8).enumerated().reduce(0) { $0 + Int($1.element) << (8 * $1.offset) }
+      let start =
+        8 + data.prefix(8).enumerated().reduce(0) { $0 + Int($1.element) << (8 * $1.offset) }
       for offset in stride(from: start, to: data.count - 4, by: 4) {
         data.replaceSubrange(offset..<offset + 4, with: [0, 0, 0xC0, 0x7F])
       }
@@ -206,7 +210,10 @@ import Testing
     for arguments in [
       ["quantize", Samples.quickstart, output, "--method", "rtn", "--encoding", "int4-g32"],
       ["pack", Samples.quickstart, output],
-      ["run", TestData.root + "recipes/quickstart.yaml", "--output", output, "--cache", folder.file("cache")],
+      [
+        "run", TestData.root + "recipes/quickstart.yaml", "--output", output, "--cache",
+        folder.file("cache"),
+      ],
     ] {
       let result = try Command.run(arguments)
       #expect(result.status == 73, "\(result.error)")
@@ -235,23 +242,23 @@ import Testing
   @Test func aRecipeWithATypo() throws {
     let recipe = folder.file("recipe.yaml")
     try """
-      condense: 1
-      model: \(Samples.quickstart)
-      calibraton: {text: [\(Samples.calibration)]}
-      stages: [{quantize: {encoding: int4-g32}}]
-      """.write(toFile: recipe, atomically: true, encoding: .utf8)
+    condense: 1
+    model: \(Samples.quickstart)
+    calibraton: {text: [\(Samples.calibration)]}
+    stages: [{quantize: {encoding: int4-g32}}]
+    """.write(toFile: recipe, atomically: true, encoding: .utf8)
     expect(
       try Command.run("run", recipe, "--output", output), status: 78, "recipe.yaml:3:1",
       "calibraton", "did you mean 'calibration'")
     try """
-      condense: 1
-      model: \(Samples.quickstart)
-      stages:
-        - quantize:
-            method: rtn
-            encoding: int4-g32
-            overrides: {lm_haed: int8-g32}
-      """.write(toFile: recipe, atomically: true, encoding: .utf8)
+    condense: 1
+    model: \(Samples.quickstart)
+    stages:
+      - quantize:
+          method: rtn
+          encoding: int4-g32
+          overrides: {lm_haed: int8-g32}
+    """.write(toFile: recipe, atomically: true, encoding: .utf8)
     expect(
       try Command.run("run", recipe, "--output", output), status: 78, "recipe.yaml:7:19", "lm_haed")
   }
@@ -281,7 +288,10 @@ import Testing
   @Test func aFullDisk() throws {
     try mounted("size=1m") { disk in
       for arguments in [
-        ["quantize", Samples.quickstart, disk + "/out", "--method", "rtn", "--encoding", "int4-g32"],
+        [
+          "quantize", Samples.quickstart, disk + "/out", "--method", "rtn", "--encoding",
+          "int4-g32",
+        ],
         ["pack", Samples.quickstart, disk + "/out"],
       ] {
         let result = try Command.run(arguments)
@@ -295,7 +305,10 @@ import Testing
   @Test func aReadOnlyDisk() throws {
     try mounted("ro,size=1m") { disk in
       for arguments in [
-        ["quantize", Samples.quickstart, disk + "/out", "--method", "rtn", "--encoding", "int4-g32"],
+        [
+          "quantize", Samples.quickstart, disk + "/out", "--method", "rtn", "--encoding",
+          "int4-g32",
+        ],
         ["pack", Samples.quickstart, disk + "/out"],
       ] {
         let result = try Command.run(arguments)

@@ -50,7 +50,8 @@ enum Command {
     try process.run()
     process.waitUntilExit()
     return Result(
-      status: process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus,
+      status: process.terminationReason == .exit
+        ? process.terminationStatus : -process.terminationStatus,
       output: try String(contentsOfFile: folder.file("out"), encoding: .utf8),
       error: try String(contentsOfFile: folder.file("err"), encoding: .utf8))
   }

@@ -14,14 +14,14 @@ import Testing
     try Samples.excerpt(of: Samples.validation, bytes: 10_000, to: folder.file("validation.txt"))
     let path = folder.file("recipe.yaml")
     try """
-      condense: 1
-      model: \(Samples.quickstart)
-      calibration: {text: [calibration.txt], tokens: 8192}
-      validation: {text: [validation.txt]}
-      stages:
-        - quantize: {encoding: int3-g64, overrides: {lm_head: int6-g32}}
-        - pack: {}
-      """.write(toFile: path, atomically: true, encoding: .utf8)
+    condense: 1
+    model: \(Samples.quickstart)
+    calibration: {text: [calibration.txt], tokens: 8192}
+    validation: {text: [validation.txt]}
+    stages:
+      - quantize: {encoding: int3-g64, overrides: {lm_head: int6-g32}}
+      - pack: {}
+    """.write(toFile: path, atomically: true, encoding: .utf8)
     return path
   }
 
@@ -41,9 +41,10 @@ import Testing
     let clock = ContinuousClock()
     var seconds = 0.0
     var result = Command.Result(status: -1, output: "", error: "")
-    seconds = try clock.measure {
-      result = try Command.run(arguments(recipe, "one", threads: 1))
-    } / .seconds(1)
+    seconds =
+      try clock.measure {
+        result = try Command.run(arguments(recipe, "one", threads: 1))
+      } / .seconds(1)
     #expect(result.status == 0, "\(result.error)")
     let expected = try bundle("one")
 

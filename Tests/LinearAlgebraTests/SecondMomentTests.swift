@@ -13,7 +13,7 @@ import Testing
     var moment = SecondMoment(width: width)
     withThreads(2) { moment.add(x) }
     #expect(moment.samples == samples)
-    let mean = moment.mean
+    let mean = moment.mean()
     var sum = [Double](repeating: 0, count: width * width), size = sum
     for sample in 0..<samples {
       let row = x.row(sample)
@@ -45,7 +45,7 @@ import Testing
       withThreads(threads) {
         var moment = SecondMoment(width: 300)
         for (from, to) in zip([0] + cuts, cuts + [900]) { moment.add(x.rows(from..<to)) }
-        return moment.mean
+        return moment.mean()
       }
     }
     let expected = mean(threads: 1, cuts: [])
@@ -62,7 +62,7 @@ import Testing
     func mean(_ parts: [Range<Int>]) -> DoubleMatrix {
       var moment = SecondMoment(width: 130)
       for part in parts { moment.add(x.rows(part)) }
-      return moment.mean
+      return moment.mean()
     }
     let expected = mean([0..<500])
     #expect(mean([100..<500, 0..<100]) == expected)
@@ -72,6 +72,6 @@ import Testing
   @Test func nothingAdded() {
     let moment = SecondMoment(width: 3)
     #expect(moment.samples == 0)
-    #expect(moment.mean == DoubleMatrix(size: 3))
+    #expect(moment.mean() == DoubleMatrix(size: 3))
   }
 }

@@ -29,8 +29,10 @@ import Testing
     let batch = TokenBatch(try Self.sequences(try #require(fixture.tensor("input_ids"))))
     let expected = try #require(fixture.tensor("logits"))
     let logits = model.logits(model.hidden(batch))
-    try Self.compare(logits, Matrix(
-      rows: expected.rows, columns: expected.columns, values: expected.floats()))
+    try Self.compare(
+      logits,
+      Matrix(
+        rows: expected.rows, columns: expected.columns, values: expected.floats()))
   }
 
   static func compare(_ found: Matrix, _ expected: Matrix) throws {

@@ -80,7 +80,9 @@ public struct SafetensorsHeader: Sendable, Equatable {
         }
       }
     }
-    entries.sort { ($0.range.lowerBound, $0.range.upperBound) < ($1.range.lowerBound, $1.range.upperBound) }
+    entries.sort {
+      ($0.range.lowerBound, $0.range.upperBound) < ($1.range.lowerBound, $1.range.upperBound)
+    }
     try Self.checkCover(entries, available: available)
     self.entries = entries
     self.metadata = metadata

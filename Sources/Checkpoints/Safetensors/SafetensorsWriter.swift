@@ -90,7 +90,8 @@ public struct SafetensorsWriter: ~Copyable {
     let item = layout.items[next]
     precondition(
       tensor.dtype == item.dtype && tensor.shape == item.shape,
-      "\(item.name): \(tensor.dtype) \(tensor.shape) written where \(item.dtype) \(item.shape) stands")
+      "\(item.name): \(tensor.dtype) \(tensor.shape) written where \(item.dtype) \(item.shape) stands"
+    )
     next += 1
     let written = tensor.withBytes { span -> FileError? in
       do throws(FileError) { try file.write(span) } catch { return error }

@@ -18,7 +18,8 @@ enum SentencePairs {
       }
       guard record.fields.count == 3, let score = Double(record.fields[2]), score.isFinite else {
         throw TextError(
-          path: path, .badPair(line: record.line, expected: "sentence1,sentence2,score with a number"))
+          path: path,
+          .badPair(line: record.line, expected: "sentence1,sentence2,score with a number"))
       }
       pairs.append(
         SentencePair(

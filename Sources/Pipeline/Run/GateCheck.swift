@@ -18,7 +18,8 @@ enum GateCheck {
       let fallbacks = Double(layers.reduce(0) { $0 + $1.fallbacks })
       results.append(
         result(
-          "max-fallbacks", .atMost(Double(gate.maxFallbacks)), fallbacks, interval: nil, slice: nil))
+          "max-fallbacks", .atMost(Double(gate.maxFallbacks)), fallbacks, interval: nil, slice: nil)
+      )
     }
     return results
   }
@@ -37,7 +38,9 @@ enum GateCheck {
     }
     switch drift {
     case .language(let drift):
-      add("max-kl", limits.maxKL.map(Limit.atMost), drift.divergence?.mean, drift.divergence?.interval)
+      add(
+        "max-kl", limits.maxKL.map(Limit.atMost), drift.divergence?.mean, drift.divergence?.interval
+      )
       add(
         "max-perplexity-ratio", limits.maxPerplexityRatio.map(Limit.atMost), drift.perplexityRatio,
         drift.perplexityRatioInterval)
@@ -48,7 +51,9 @@ enum GateCheck {
       add("max-kl", limits.maxKL.map(Limit.atMost), nil)
       add("max-perplexity-ratio", limits.maxPerplexityRatio.map(Limit.atMost), nil)
       add("min-top1", limits.minTop1.map(Limit.atLeast), nil)
-      add("min-cosine", limits.minCosine.map(Limit.atLeast), drift.cosine?.mean, drift.cosine?.interval)
+      add(
+        "min-cosine", limits.minCosine.map(Limit.atLeast), drift.cosine?.mean,
+        drift.cosine?.interval)
       let drop = original.flatMap { original in drift.spearman.map { original - $0 } }
       add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), drop)
     }
@@ -56,7 +61,8 @@ enum GateCheck {
   }
 
   private static func result(
-    _ metric: String, _ limit: Limit, _ value: Double, interval: ClosedRange<Double>?, slice: String?
+    _ metric: String, _ limit: Limit, _ value: Double, interval: ClosedRange<Double>?,
+    slice: String?
   ) -> GateResult {
     let number: Double
     switch limit {

@@ -130,7 +130,8 @@ public final class RecipeRun {
     let marker = FilePath.join(output, Self.resolvedName)
     if FilePath.kind(of: output) != nil, !force {
       let isOwn =
-        (try? FilePath.read(marker)).map { String(decoding: $0, as: UTF8.self) == resolved } ?? false
+        (try? FilePath.read(marker)).map { String(decoding: $0, as: UTF8.self) == resolved }
+        ?? false
       let isEmpty = (try? FilePath.names(in: output).isEmpty) ?? false
       guard isOwn || isEmpty else { throw CheckpointError(path: output, .outputExists) }
     }
@@ -185,9 +186,11 @@ public final class RecipeRun {
           observer.layer(record, time)
         })
       try cache.store(
-        .object(JSONObject(seconds.sorted { $0.key < $1.key }.map {
-          .init(key: $0.key, value: .number($0.value))
-        })), key: key + "-seconds")
+        .object(
+          JSONObject(
+            seconds.sorted { $0.key < $1.key }.map {
+              .init(key: $0.key, value: .number($0.value))
+            })), key: key + "-seconds")
     }
     let folder = try CheckpointFolder(path: path)
     let lineage = try Lineage.parent(of: folder)
@@ -199,7 +202,9 @@ public final class RecipeRun {
     report.layers = records.map { $0.result(seconds: seconds[$0.tensor] ?? 0) }
     if let asked = calibration?.json["tokens_asked"]?.integer,
       let used = calibration?.json["tokens_used"]?.integer
-    { report.calibration = CalibrationUse(asked: asked, used: used) }
+    {
+      report.calibration = CalibrationUse(asked: asked, used: used)
+    }
     return Step(
       report: report, folder: folder, drift: measured.reference, slices: measured.slices,
       result: nil, commit: {})

@@ -114,7 +114,9 @@ public struct RunPlan: Sendable {
       if hits[item.rule] == nil { order.append(item.rule) }
       hits[item.rule, default: (item.target.name, [])].tensors.append(item.site.name)
     }
-    return order.map { Hit(rule: $0, target: hits[$0]?.target ?? "", tensors: hits[$0]?.tensors ?? []) }
+    return order.map {
+      Hit(rule: $0, target: hits[$0]?.target ?? "", tensors: hits[$0]?.tensors ?? [])
+    }
   }
 
   /// The lineage that a quantize stage will write, with figures that are not known yet at zero.
@@ -127,7 +129,8 @@ public struct RunPlan: Sendable {
       let method = item.site.method(asked: stage.request.method)
       return LayerRecord.planned(
         item.site, encoding: encoding, method: method,
-        isOutputError: calibration != nil && item.site.role != .embedding(isHead: false)).json
+        isOutputError: calibration != nil && item.site.role != .embedding(isHead: false)
+      ).json
     }
     return Lineage.entry(
       stage: "quantize", options: stage.request.json, seed: stage.request.calibration?.seed ?? 0,

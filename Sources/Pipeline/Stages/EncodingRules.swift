@@ -161,7 +161,9 @@ public struct EncodingAssignment: Sendable {
   /// - Throws: `EncodingRuleError` when a pattern matches nothing.
   public init(_ rules: [EncodingRule], to sites: [MatrixSite]) throws(EncodingRuleError) {
     let patterns = rules.filter { $0.pattern != nil }
-    guard let standard = rules.last(where: { $0.pattern == nil }) ?? (patterns.isEmpty ? nil : EncodingRule(pattern: nil, target: .copy))
+    guard
+      let standard = rules.last(where: { $0.pattern == nil })
+        ?? (patterns.isEmpty ? nil : EncodingRule(pattern: nil, target: .copy))
     else { throw .noDefault }
     for rule in patterns {
       let pattern = rule.pattern ?? ""

@@ -170,7 +170,8 @@ public enum BundleCheck {
     let network = try FamilyRegistry.network(of: bundle)
     guard let difference = SelfTest.difference(of: network, from: test) else {
       throw VerificationError(
-        path: bundle.path, problem: "the self-test names ids or outputs that the model does not have")
+        path: bundle.path,
+        problem: "the self-test names ids or outputs that the model does not have")
     }
     guard difference <= test.tolerance else {
       throw VerificationError(

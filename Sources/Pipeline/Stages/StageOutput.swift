@@ -48,7 +48,8 @@ final class StageOutput {
       guard force else { throw CheckpointError(path: path, .outputExists) }
     }
     try FilePath.makeFolder(workPath)
-    lock = unsafe open(FilePath.join(workPath, "lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0o644 as mode_t)
+    lock = unsafe open(
+      FilePath.join(workPath, "lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0o644 as mode_t)
     guard lock >= 0 else { throw FileError(path: workPath, operation: "create", code: errno) }
     guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
       close(lock)
