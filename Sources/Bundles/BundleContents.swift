@@ -46,6 +46,11 @@ public struct BundleContents: Checkpoint {
       })
     var items: [SafetensorsLayout.Item] = []
     for name in source.tensorNames {
+      // These names have a meaning in a bundle; the tensor would be hidden.
+      if BundleManifest.reservedPrefixes.contains(where: { name.hasPrefix($0) }) {
+        throw CheckpointError(
+          path: source.path, tensor: name, .unsupported("a tensor name that a bundle reserves"))
+      }
       guard let tensor = source.tensor(name) else { continue }
       let converts = tensor.dtype.isFloat && !encodedParts.contains(name)
       items.append(

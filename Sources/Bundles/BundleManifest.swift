@@ -59,6 +59,8 @@ public struct BundleManifest: Sendable {
   public static let version = 1
   /// Names of tensors that only fill the space up to the next multiple of 64 bytes start so.
   static let padPrefix = "pad:"
+  /// Names that tensors of a model cannot have in a bundle start so.
+  static let reservedPrefixes = [padPrefix, "file:"]
 
   /// The manifest as it is stored.
   var json: JSONValue {

@@ -15,7 +15,10 @@ import Glibc
     ])
 
   static func main() {
-    // Writing to a closed pipe ends the program quietly, as it does for other filters.
+    // An interrupted stage leaves its finished layers; the same command goes on from there.
+    for number in [SIGINT, SIGTERM] {
+      _ = signal(number) { _ in _exit(ExitStatus.interrupted) }
+    }
     do {
       var command = try parseAsRoot()
       try command.run()

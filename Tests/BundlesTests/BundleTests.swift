@@ -19,7 +19,7 @@ private struct WrittenBundle {
     let contents = try BundleContents(of: source, dtype: dtype)
     try contents.checkNumbers()
     let manifest = contents.bundleManifest(
-      lineage: ["stage": "pack"], drift: .null, selfTest: selfTest)
+      hashes: contents.hashes(), lineage: ["stage": "pack"], drift: .null, selfTest: selfTest)
     try contents.write(to: path, manifest: manifest)
   }
 
