@@ -36,7 +36,7 @@ final class LayerTable {
     Terminal.print("wrote \(output)")
   }
 
-  static func json(_ result: StageResult) -> JSONValue {
+  static func json(_ result: StageResult, drift: MeasuredDrift?) -> JSONValue {
     var object = JSONObject()
     object["schema"] = 1
     object["layers"] = .array(result.layers.map(\.json))
@@ -45,6 +45,7 @@ final class LayerTable {
         "tokens_asked": .integer(calibration.asked), "tokens_used": .integer(calibration.used),
       ]
     }
+    if let drift { object["drift"] = drift.json }
     return .object(object)
   }
 

@@ -38,6 +38,11 @@ struct Quantize: ParsableCommand {
     inversion: .prefixedNo,
     help: "Each group of layers sees its inputs as the groups before it left them.")
   var trueSequential = true
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Text to measure the drift on, which becomes drift.json of the output.", valueName: "file"))
+  var validation: [String] = []
   @Flag(help: "Replace an existing output.") var force = false
   @Flag(help: "Print the layer table as one JSON document.") var json = false
   @OptionGroup(title: "Common") var common: CommonOptions
@@ -71,16 +76,25 @@ struct Quantize: ParsableCommand {
     request.actOrder = actOrder
     request.search = grid
     request.trueSequential = trueSequential
-    let stage = QuantizeRun(input: try CheckpointOpener.open(input), request: request)
+    let checkpoint = try CheckpointOpener.open(input)
+    let stage = QuantizeRun(input: checkpoint, request: request)
+    let measure =
+      validation.isEmpty
+      ? nil
+      : try StageMeasurement(
+        ValidationText(text: validation, context: context), reference: checkpoint)
+    var drift: MeasuredDrift?
     let table = LayerTable(isQuiet: common.quiet || json)
     table.start()
-    let result = try stage.run(output: output, force: force, progress: progress.show) {
-      table.add($0, seconds: $1)
-    }
+    let result = try stage.run(
+      output: output, force: force,
+      complete: { drift = try measure?.writeDrift(of: $0) { progress.show("measure", $0) } },
+      progress: progress.show, finished: { table.add($0, seconds: $1) })
     if json {
-      Terminal.print(LayerTable.json(result).indentedText)
+      Terminal.print(LayerTable.json(result, drift: drift).indentedText)
     } else if !common.quiet {
       table.finish(result, output: output)
+      if let drift { Terminal.print(Eval.table(drift)) }
     }
     let fallbacks = result.layers.reduce(0) { $0 + $1.fallbacks }
     guard fallbacks == 0 else {

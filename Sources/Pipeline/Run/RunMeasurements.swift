@@ -1,6 +1,6 @@
 // The drift of each stage's result: against the recipe's model, against what the stage read, and by slice.
 
-import Checkpoints
+public import Checkpoints
 import CondenseInference
 import Drift
 import JSONDocuments
@@ -109,6 +109,28 @@ final class RunMeasurements {
       drift = try subject.measurement.drift(of: model) { self.progress(task, $0) }
     }
     try cache.store(drift.json, key: digits)
+    return drift
+  }
+}
+
+/// The drift of one stage alone, as `condense quantize --validation` measures it.
+public struct StageMeasurement {
+  private let measurement: Measurement
+
+  /// Reads the text; the stage's input is the reference.
+  public init(_ text: ValidationText, reference: any Checkpoint) throws {
+    let model = try Model(reference)
+    measurement = try Measurement(text, tokenizedFor: model, reference: model)
+  }
+
+  /// Measures a checkpoint folder and writes its `drift.json`.
+  public func writeDrift(
+    of folder: String, progress: (Double) -> Void
+  ) throws -> MeasuredDrift {
+    let drift = try measurement.drift(of: try Model(path: folder), progress: progress)
+    let result = RunMeasurements.Result(reference: drift, input: drift)
+    try OutputFile.write(
+      result.json.indentedText + "\n", to: FilePath.join(folder, "drift.json"))
     return drift
   }
 }
