@@ -13,11 +13,17 @@ public struct BundleContents: Checkpoint {
   private let items: [SafetensorsLayout.Item]
   private let files: [(file: BundleManifest.SideFile, stored: [UInt8])]
 
+  /// The folder or file, as the caller named it.
   public var path: String { source.path }
+  /// What the format is called in messages.
   public var formatName: String { "bundle" }
+  /// The model's configuration.
   public var configuration: JSONValue { source.configuration }
+  /// How the encoded weights are stored.
   public var manifest: WeightManifest { source.manifest }
+  /// Stored tensors in the order of the data.
   public var tensorNames: [String] { items.map(\.name) }
+  /// Files beside the weights.
   public var sideFileNames: [String] { files.map(\.file.name) }
 
   /// Weights in formats that a bundle replaces; they are left out by this rule.
@@ -71,14 +77,17 @@ public struct BundleContents: Checkpoint {
     return source.sideFileNames.filter { !kept.contains($0) }
   }
 
+  /// A view of one stored tensor; nil when there is none of this name.
   public func tensor(_ name: String) -> Tensor? {
     guard let tensor = source.tensor(name) else { return nil }
     guard let item = items.first(where: { $0.name == name }) else { return nil }
     return item.dtype == tensor.dtype ? tensor : tensor.converted(to: item.dtype)
   }
 
+  /// The bytes of a side file.
   public func sideFile(_ name: String) throws -> [UInt8] { try source.sideFile(name) }
 
+  /// Bytes of everything.
   public var byteCount: Int { items.reduce(0) { $0 + $1.byteCount } }
 
   /// Checks that no number is infinite or NaN, before or after the conversion.
@@ -97,7 +106,8 @@ public struct BundleContents: Checkpoint {
   public func bundleManifest(
     lineage: JSONValue, drift: JSONValue, selfTest: BundleManifest.SelfTest?
   ) -> BundleManifest {
-    let hashes = ParallelLoop.map(items.count + files.count) { index -> (tensor: String, digits: String) in
+    let hashes = ParallelLoop.map(items.count + files.count) {
+      index -> (tensor: String, digits: String) in
       if index < items.count {
         let name = items[index].name
         return (name, tensor(name).map { ContentHash.of($0) } ?? "")
@@ -114,9 +124,11 @@ public struct BundleContents: Checkpoint {
   public func layout(_ manifest: BundleManifest) -> SafetensorsLayout {
     var all: [SafetensorsLayout.Item] = []
     var offset = 0
-    let stored = items + files.map {
-      SafetensorsLayout.Item(name: $0.file.tensorName, dtype: .uint8, shape: [$0.stored.count])
-    }
+    let stored =
+      items
+      + files.map {
+        SafetensorsLayout.Item(name: $0.file.tensorName, dtype: .uint8, shape: [$0.stored.count])
+      }
     for item in stored {
       let rest = offset % SafetensorsLayout.alignment
       if rest > 0 {

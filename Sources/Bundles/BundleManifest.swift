@@ -144,7 +144,8 @@ public struct BundleManifest: Sendable {
   }
 
   private static func selfTest(_ json: JSONValue) throws(CheckpointError.Problem) -> SelfTest {
-    let ids = json["input_ids"]?.array?.compactMap { $0.integer.flatMap { Int32(exactly: $0) } } ?? []
+    let ids =
+      json["input_ids"]?.array?.compactMap { $0.integer.flatMap { Int32(exactly: $0) } } ?? []
     let indices = json["indices"]?.array?.compactMap(\.integer) ?? []
     let values = json["values"]?.array?.compactMap(\.number) ?? []
     guard !ids.isEmpty, indices.count == values.count, !indices.isEmpty,
@@ -154,6 +155,7 @@ public struct BundleManifest: Sendable {
         key: "manifest.self_test", expected: "input_ids, indices, as many values, and tolerance")
     }
     return SelfTest(
-      inputIds: ids, indices: indices, values: values.map { Float($0) }, tolerance: Float(tolerance))
+      inputIds: ids, indices: indices, values: values.map { Float($0) }, tolerance: Float(tolerance)
+    )
   }
 }

@@ -6,16 +6,23 @@ public import Tensors
 
 /// A bundle. Opening reads the header; weights stay mapped and in their encodings.
 public struct ModelBundle: Checkpoint {
+  /// The folder or file, as the caller named it.
   public let path: String
   /// What the bundle says about itself.
   public let bundleManifest: BundleManifest
+  /// Stored tensors in the order of the data.
   public let tensorNames: [String]
   private let file: SafetensorsFile
 
+  /// What the format is called in messages.
   public var formatName: String { "bundle" }
+  /// The model's configuration.
   public var configuration: JSONValue { bundleManifest.configuration }
+  /// How the encoded weights are stored.
   public var manifest: WeightManifest { bundleManifest.weights }
+  /// Files beside the weights.
   public var sideFileNames: [String] { bundleManifest.sideFiles.map(\.name) }
+  /// Bytes of everything.
   public var byteCount: Int { file.byteCount }
 
   /// Opens a bundle.
@@ -61,10 +68,12 @@ public struct ModelBundle: Checkpoint {
     }
   }
 
+  /// A view of one stored tensor; nil when there is none of this name.
   public func tensor(_ name: String) -> Tensor? {
     name.hasPrefix(BundleManifest.padPrefix) || name.hasPrefix("file:") ? nil : file.tensor(name)
   }
 
+  /// The bytes of a side file.
   public func sideFile(_ name: String) throws -> [UInt8] {
     guard let side = bundleManifest.sideFiles.first(where: { $0.name == name }),
       let tensor = file.tensor(side.tensorName)

@@ -5,14 +5,20 @@ public import Tensors
 
 /// A checkpoint folder. Opening reads headers and the configuration; weights stay mapped.
 public struct CheckpointFolder: Checkpoint {
+  /// The folder or file, as the caller named it.
   public let path: String
+  /// The model's configuration.
   public let configuration: JSONValue
+  /// How the encoded weights are stored.
   public let manifest: WeightManifest
+  /// Stored tensors in the order of the data.
   public let tensorNames: [String]
+  /// Files beside the weights.
   public let sideFileNames: [String]
   private let files: [SafetensorsFile]
   private let fileOfTensor: [String: Int]
 
+  /// What the format is called in messages.
   public var formatName: String { "checkpoint folder" }
 
   /// The weights of an unsharded folder.
@@ -76,10 +82,12 @@ public struct CheckpointFolder: Checkpoint {
     }
   }
 
+  /// A view of one stored tensor; nil when there is none of this name.
   public func tensor(_ name: String) -> Tensor? {
     fileOfTensor[name].flatMap { files[$0].tensor(name) }
   }
 
+  /// The bytes of a side file.
   public func sideFile(_ name: String) throws -> [UInt8] {
     try FilePath.read(FilePath.join(path, name))
   }
@@ -94,6 +102,7 @@ public struct CheckpointFolder: Checkpoint {
   /// The weight files, in the order of the index.
   public var weightFilePaths: [String] { files.map(\.path) }
 
+  /// Bytes of everything.
   public var byteCount: Int {
     files.reduce(0) { $0 + $1.byteCount }
       + sideFileNames.reduce(0) { $0 + (FilePath.byteCount(of: FilePath.join(path, $1)) ?? 0) }

@@ -79,7 +79,8 @@ public struct WeightManifest: Sendable {
       throw .missing(key: "condense.version", expected: "an integer")
     }
     guard version == Self.version else {
-      throw .unsupported("version \(version) of the weight manifest (this program reads \(Self.version))")
+      throw .unsupported(
+        "version \(version) of the weight manifest (this program reads \(Self.version))")
     }
     guard let members = json["weights"]?.object?.members else {
       throw .missing(key: "condense.weights", expected: "an object")
@@ -105,7 +106,8 @@ public struct WeightManifest: Sendable {
       }
       entries.append(
         Entry(
-          name: member.key, encoding: encoding, outputs: shape[0], inputs: shape[1], method: method))
+          name: member.key, encoding: encoding, outputs: shape[0], inputs: shape[1], method: method)
+      )
     }
     self.init(entries)
   }

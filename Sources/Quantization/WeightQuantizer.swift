@@ -139,7 +139,8 @@ private func energy(_ rows: [Float], _ moment: [Float]?, _ columns: Int) -> Doub
   var sum = 0.0
   for start in stride(from: 0, to: rows.count, by: columns) {
     sum += Double(
-      dot(rows.span.extracting(start..<start + columns),
+      dot(
+        rows.span.extracting(start..<start + columns),
         product.span.extracting(start..<start + columns)))
   }
   return sum

@@ -98,7 +98,9 @@ extension LinearOperator {
     guard tokens > 1 else { return Matrix(rows: 1, columns: outputs, values: turned) }
     var result = Matrix(rows: tokens, columns: outputs)
     for row in 0..<outputs {
-      for token in 0..<tokens { result.values[token * outputs + row] = turned[row * tokens + token] }
+      for token in 0..<tokens {
+        result.values[token * outputs + row] = turned[row * tokens + token]
+      }
     }
     return result
   }
@@ -114,9 +116,12 @@ extension LinearOperator {
     var packed = [Float](repeating: 0, count: panelsAtOnce * inputs * width)
     for first in stride(from: 0, to: panels, by: panelsAtOnce) {
       let count = min(panelsAtOnce, panels - first)
-      ParallelLoop.parts(of: &packed, count: count, range: {
-        $0 * inputs * width..<($0 + 1) * inputs * width
-      }) { index, panel in
+      ParallelLoop.parts(
+        of: &packed, count: count,
+        range: {
+          $0 * inputs * width..<($0 + 1) * inputs * width
+        }
+      ) { index, panel in
         let rows = (first + index) * width..<min((first + index + 1) * width, outputs)
         var scratch: [Float] = []
         withRows(rows, scratch: &scratch) { weights in
