@@ -84,7 +84,8 @@ let package = Package(
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("QuantizationTests", ["Quantization", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(
-      "DriftTests", ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),
+      "DriftTests",
+      ["Drift", "Calibration", "Checkpoints", "JSONDocuments", "Networks", "Tensors"]),
     tests("NetworksTests", ["Networks", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
     tests("PipelineTests", ["Pipeline", "JSONDocuments"]),
