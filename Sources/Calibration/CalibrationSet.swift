@@ -50,7 +50,9 @@ public struct CalibrationSet: Sendable {
     var stream = RandomStream(seed: seed, name: "calibration")
     var chosen: [Int] = []
     var count = 0
-    for index in stream.permutation(all.count) where count + all[index].count <= tokens {
+    // At least one sentence, however few tokens were asked for.
+    for index in stream.permutation(all.count)
+    where chosen.isEmpty || count + all[index].count <= tokens {
       chosen.append(index)
       count += all[index].count
     }

@@ -120,6 +120,9 @@ struct MeasureOptions: ParsableArguments {
     guard score == "all" || score == "half" else {
       throw ValidationError("--score is '\(score)'; it must be all or half")
     }
+    guard score == "all" || context >= 4 else {
+      throw ValidationError("--score half needs a --context of at least 4: nothing would count")
+    }
     if let windows, windows < 1 {
       throw ValidationError("--windows is \(windows); it must be at least 1")
     }
