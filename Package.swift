@@ -94,7 +94,12 @@ let package = Package(
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
     tests("ArchitectureTests", []),
     tests("InteropTests", ["Bundles", "Checkpoints", "Encodings", "Tensors"]),
-    tests("PipelineTests", ["Pipeline", "Drift", "Quantization", "JSONDocuments"]),
+    tests(
+      "PipelineTests",
+      [
+        "Pipeline", "Bundles", "Checkpoints", "CondenseInference", "Drift", "Quantization",
+        "JSONDocuments",
+      ]),
     tests("CommandTests", ["condense", "JSONDocuments"]),
   ],
   swiftLanguageModes: [.v6],
