@@ -11,6 +11,7 @@ public struct BundleContents: Checkpoint {
   private let source: any Checkpoint
   private let dtype: DType?
   private let items: [SafetensorsLayout.Item]
+  private let itemsByName: [String: SafetensorsLayout.Item]
   private let files: [(file: BundleManifest.SideFile, stored: [UInt8])]
 
   /// The folder or file, as the caller named it.
@@ -58,6 +59,7 @@ public struct BundleContents: Checkpoint {
           name: name, dtype: converts ? dtype ?? tensor.dtype : tensor.dtype, shape: tensor.shape))
     }
     self.items = items
+    itemsByName = Dictionary(items.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     var seen: Set<String> = []
     files = try source.sideFileNames.filter { name in
       !Self.replacedSuffixes.contains { name.hasSuffix($0) }
@@ -85,7 +87,7 @@ public struct BundleContents: Checkpoint {
   /// A view of one stored tensor; nil when there is none of this name.
   public func tensor(_ name: String) -> Tensor? {
     guard let tensor = source.tensor(name) else { return nil }
-    guard let item = items.first(where: { $0.name == name }) else { return nil }
+    guard let item = itemsByName[name] else { return nil }
     return item.dtype == tensor.dtype ? tensor : tensor.converted(to: item.dtype)
   }
 

@@ -16,9 +16,14 @@ import Glibc
 
   static func main() {
     // An interrupted stage leaves its finished layers; the same command goes on from there.
+    // Programs that start others from a worker thread hand down blocked signals; these two must arrive.
+    var signals = sigset_t()
+    unsafe sigemptyset(&signals)
     for number in [SIGINT, SIGTERM] {
       _ = signal(number) { _ in _exit(ExitStatus.interrupted) }
+      unsafe sigaddset(&signals, number)
     }
+    unsafe pthread_sigmask(SIG_UNBLOCK, &signals, nil)
     do {
       var command = try parseAsRoot()
       try command.run()

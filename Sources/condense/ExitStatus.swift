@@ -47,7 +47,9 @@ enum ExitStatus {
     case is QuantizationError, is LayerError: return malformedInput
     case is EncodingRuleError: return usage
     case is VerificationError: return answerIsNo
-    case is RecipeError: return wrongRecipe
+    case let error as RecipeError:
+      if case .unreadable = error.problem { return cannotOpenInput }
+      return wrongRecipe
     case is ValidationError, is ExitCode, is CleanExit: return nil
     default: return String(reflecting: type(of: error)).hasPrefix("ArgumentParser.") ? nil : bug
     }

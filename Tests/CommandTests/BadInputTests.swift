@@ -263,6 +263,11 @@ import Testing
       try Command.run("run", recipe, "--output", output), status: 78, "recipe.yaml:7:19", "lm_haed")
   }
 
+  @Test func aRecipeThatIsNotThere() throws {
+    expect(
+      try Command.run("run", folder.file("none.yaml"), "--output", output), status: 66, "none.yaml")
+  }
+
   /// A folder on a small or a read-only file system, when this user may mount one.
   private func mounted(_ options: String, _ body: (String) throws -> Void) throws {
     let disk = folder.file("disk")

@@ -67,6 +67,26 @@ import Testing
     #expect(!names.contains { $0.hasSuffix(".partial") || $0.hasSuffix(".unproved") })
   }
 
+  @Test func anInterruptIsStatus75AndTheSameCommandGoesOn() throws {
+    let output = folder.file("q")
+    let arguments = [
+      "quantize", Samples.quickstart, output, "--encoding", "int4-g32", "--calibration",
+      Samples.calibration, "--tokens", "16384",
+    ]
+    let process = try Command.start(arguments)
+    // Interrupted as soon as the first layer is finished.
+    let layer = output + ".partial/layers/000000.safetensors"
+    while process.isRunning, !Samples.exists(layer) { Thread.sleep(forTimeInterval: 0.01) }
+    kill(process.processIdentifier, SIGINT)
+    process.waitUntilExit()
+    #expect(process.terminationReason == .exit && process.terminationStatus == 75)
+    #expect(!Samples.exists(output))
+    let again = try Command.run(arguments)
+    #expect(again.status == 0, "\(again.error)")
+    #expect(again.output.contains("were finished by an earlier run"))
+    #expect(!Samples.exists(output + ".partial"))
+  }
+
   @Test func theWrittenSizeEqualsThePlan() throws {
     let recipe = try recipe()
     let plan = try Command.run("plan", recipe, "--json")
