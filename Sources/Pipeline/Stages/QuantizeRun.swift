@@ -239,7 +239,8 @@ private final class QuantizeWalk {
     var early: [Int: DoubleMatrix] = [:]
     let needed = groups.indices.filter { groups[$0].contains(where: isEncoded) }
     if !request.trueSequential {
-      for group in needed where !isFinished(groups[group]) {
+      // All of them before the first layer changes, in a resumed run too: the bytes must be the same.
+      for group in needed {
         early[group] = stream.inputs(ofGroup: group).mean()
       }
     }
@@ -253,16 +254,6 @@ private final class QuantizeWalk {
         }
       }
     }
-  }
-
-  /// Whether an earlier run has finished all of the layers that are encoded.
-  private func isFinished(_ linears: [Linear]) -> Bool {
-    var index = layers.count
-    for linear in linears where isEncoded(linear) {
-      guard FilePath.kind(of: output.layerPath(index)) == .file else { return false }
-      index += 1
-    }
-    return true
   }
 
   /// The embedding comes first, so that all branches see it as it will be. As a tied head it is measured
