@@ -20,7 +20,8 @@ public enum CheckpointFormats {
   /// The formats.
   public static var all: [any CheckpointFormat.Type] {
     [
-      SafetensorsFormat.self
+      SafetensorsFormat.self,
+      GGUFFormat.self,
     ]
   }
 }

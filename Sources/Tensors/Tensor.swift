@@ -103,3 +103,32 @@ public struct Tensor: Sendable {
     }
   }
 }
+
+extension Tensor {
+  /// A copy with rows in another order.
+  ///
+  /// - Parameter rows: For each row of the result, the row of this tensor; elements of a vector count as rows.
+  public func selectingRows(_ rows: [Int]) -> Tensor {
+    let own = shape.count <= 1 ? count : self.rows
+    let rowBytes = own == 0 ? 0 : byteCount / own
+    var newShape = shape.count <= 1 ? [rows.count] : shape
+    if shape.count > 1 { newShape.replaceSubrange(0..<shape.count - 1, with: [rows.count]) }
+    let storage = StoredBytes(count: rows.count * rowBytes) { target in
+      withBytes { source in
+        unsafe source.withUnsafeBytes { source in
+          unsafe target.withUnsafeMutableBytes { target in
+            for (index, row) in rows.enumerated() {
+              let from = unsafe UnsafeRawBufferPointer(
+                rebasing: source[row * rowBytes..<(row + 1) * rowBytes])
+              unsafe UnsafeMutableRawBufferPointer(
+                rebasing: target[index * rowBytes..<(index + 1) * rowBytes]
+              ).copyMemory(from: from)
+            }
+          }
+        }
+      }
+    }
+    return Tensor(
+      dtype: dtype, shape: newShape, storage: storage, range: 0..<rows.count * rowBytes)
+  }
+}
