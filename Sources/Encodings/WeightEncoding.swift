@@ -11,6 +11,8 @@ public protocol WeightEncoding: Sendable {
   static func named(_ name: String) -> Self?
   /// The names of this encoding, as a message lists them.
   static var nameList: String { get }
+  /// What the number of inputs must be a multiple of.
+  var columnMultiple: Int { get }
   /// The tensors that hold a matrix `[outputs, inputs]`, in the order of the file.
   func parts(outputs: Int, inputs: Int) -> [EncodedPart]
   /// The matrix over its parts, which have the layout of `parts(outputs:inputs:)`.
@@ -38,6 +40,9 @@ public struct EncodedPart: Sendable, Equatable {
 }
 
 extension WeightEncoding {
+  /// Any number of inputs, unless a conformer says otherwise.
+  public var columnMultiple: Int { 1 }
+
   /// Bytes of a whole matrix.
   public func byteCount(outputs: Int, inputs: Int) -> Int {
     parts(outputs: outputs, inputs: inputs).reduce(0) { $0 + $1.byteCount }
@@ -85,6 +90,7 @@ public enum EncodingRegistry {
   public static let all: [any WeightEncoding.Type] = [
     PlainFloats.self,
     GroupIntegers.self,
+    GGUFBlocks.self,
   ]
 
   /// The encoding of a name, or nil when there is none.
