@@ -108,15 +108,3 @@ public struct ModelBundle: Checkpoint {
     }
   }
 }
-
-/// Opens whatever holds a model.
-public enum CheckpointOpener {
-  /// A checkpoint folder or a bundle, told apart by what is at the path.
-  public static func open(_ path: String) throws -> any Checkpoint {
-    switch FilePath.kind(of: path) {
-    case .folder: return try CheckpointFolder(path: path)
-    case .file, .other: return try ModelBundle(path: path)
-    case nil: throw FileError(path: path, operation: "open", code: 2)
-    }
-  }
-}

@@ -46,10 +46,14 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
     case typeMismatch(found: DType, expected: String)
     /// Weights that are infinite or NaN.
     case notFinite(count: Int, total: Int)
+    /// A matrix whose rows do not divide into the encoding's blocks.
+    case raggedColumns(encoding: String, columns: Int, multiple: Int)
     /// A configuration value outside what this version can run.
     case badValue(found: String, expected: String)
     /// A valid file that uses something this version cannot read.
     case unsupported(String)
+    /// A file that begins like none of the formats.
+    case unknownFormat(known: [String], start: [UInt8])
     /// The folder lacks a file.
     case missingFile(String)
     /// The output stands there already.
@@ -101,8 +105,13 @@ extension CheckpointError.Problem: CustomStringConvertible {
       "is stored as \(found.rawValue), expected \(expected)"
     case .notFinite(let count, let total):
       "\(count) of \(total) values are infinite or NaN; repair the checkpoint before compressing it"
+    case .raggedColumns(let encoding, let columns, let multiple):
+      "has \(columns) columns; \(encoding) stores blocks of \(multiple)"
     case .badValue(let found, let expected): "found \(found), expected \(expected)"
     case .unsupported(let what): "\(what) is not supported"
+    case .unknownFormat(let known, let start):
+      "is none of the formats that are read (\(known.joined(separator: ", "))); it begins with "
+        + "\(start.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " "))"
     case .missingFile(let name): "the folder has no '\(name)'"
     case .outputExists: "exists already; remove it or choose another output (or give --force)"
     case .outputBusy: "another process is writing it"

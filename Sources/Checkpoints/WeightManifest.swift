@@ -101,6 +101,10 @@ public struct WeightManifest: Sendable {
       guard let count = elementCount(of: shape), count <= Int.max / 64 else {
         throw .badShape(shape)
       }
+      guard shape[1] % encoding.columnMultiple == 0 else {
+        throw .raggedColumns(
+          encoding: encoding.name, columns: shape[1], multiple: encoding.columnMultiple)
+      }
       guard let method = member.value["method"]?.string else {
         throw .missing(key: key + ".method", expected: "a string")
       }

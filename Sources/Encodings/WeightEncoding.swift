@@ -11,7 +11,7 @@ public protocol WeightEncoding: Sendable {
   static func named(_ name: String) -> Self?
   /// The names of this encoding, as a message lists them.
   static var nameList: String { get }
-  /// What the number of inputs must be a multiple of.
+  /// The number of columns of a matrix is a multiple of this.
   var columnMultiple: Int { get }
   /// The tensors that hold a matrix `[outputs, inputs]`, in the order of the file.
   func parts(outputs: Int, inputs: Int) -> [EncodedPart]
@@ -40,7 +40,7 @@ public struct EncodedPart: Sendable, Equatable {
 }
 
 extension WeightEncoding {
-  /// Any number of inputs, unless a conformer says otherwise.
+  /// Any number of columns, unless a conformer says otherwise.
   public var columnMultiple: Int { 1 }
 
   /// Bytes of a whole matrix.

@@ -21,7 +21,19 @@ public struct RTN: WeightQuantizer, Equatable {
 
   /// Quantizes a weight.
   public func quantize(
-    _ weight: Matrix, moment: DoubleMatrix?, encoding: GroupIntegers
+    _ weight: Matrix, moment: DoubleMatrix?, encoding: any WeightEncoding
+  ) throws(QuantizationError) -> QuantizedWeight {
+    switch encoding {
+    case let encoding as GroupIntegers:
+      return try quantize(weight, moment: moment, integers: encoding)
+    default:
+      throw .unsupportedPair(
+        method: Self.method.rawValue, encoding: encoding.name, known: GroupIntegers.nameList)
+    }
+  }
+
+  private func quantize(
+    _ weight: Matrix, moment: DoubleMatrix?, integers encoding: GroupIntegers
   ) throws(QuantizationError) -> QuantizedWeight {
     try checkNumbers(weight, moment)
     let grids = try GroupGrids(

@@ -30,6 +30,10 @@ public enum QuantizationError: Error, Sendable, Equatable, CustomStringConvertib
   case needsStatistics(method: String)
   /// The statistics hold infinite or NaN values.
   case badStatistics
+  /// The method does not round onto this encoding.
+  case unsupportedPair(method: String, encoding: String, known: String)
+  /// A matrix whose rows do not divide into the encoding's blocks.
+  case raggedColumns(encoding: String, columns: Int, multiple: Int)
   /// H cannot be factorized even with this much damping.
   case singular(damping: Double)
 
@@ -41,6 +45,11 @@ public enum QuantizationError: Error, Sendable, Equatable, CustomStringConvertib
     case .scaleTooLarge(let largest):
       "a weight of size \(largest) needs a scale that float16 cannot hold; use more bits or copy it"
     case .needsStatistics(let method): "\(method) needs calibration text (--calibration FILE)"
+    case .unsupportedPair(let method, let encoding, let known):
+      "\(method) does not round onto \(encoding) (it does onto: \(known))"
+    case .raggedColumns(let encoding, let columns, let multiple):
+      "its rows of \(columns) do not divide into \(encoding)'s blocks of \(multiple); choose another "
+        + "encoding for it or copy it"
     case .badStatistics: "the calibration inputs are infinite or NaN"
     case .singular(let damping):
       "the second-moment matrix cannot be factorized with damping \(damping) of its mean diagonal; "
@@ -78,7 +87,7 @@ public struct QuantizedWeight: Sendable {
   }
 }
 
-/// A method that replaces a weight matrix by codes on group grids.
+/// A method that replaces a weight matrix by one in an encoding.
 ///
 /// A conformer is a value that holds its options and nothing else. The same inputs give the same bytes,
 /// whatever the number of threads.
@@ -91,7 +100,7 @@ public protocol WeightQuantizer: Sendable {
   ///   - weight: `[outputs, inputs]`.
   ///   - moment: The mean of x xᵀ over the layer's inputs, `[inputs, inputs]`; nil without calibration.
   func quantize(
-    _ weight: Matrix, moment: DoubleMatrix?, encoding: GroupIntegers
+    _ weight: Matrix, moment: DoubleMatrix?, encoding: any WeightEncoding
   ) throws(QuantizationError) -> QuantizedWeight
 }
 

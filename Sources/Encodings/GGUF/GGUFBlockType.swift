@@ -2,8 +2,8 @@
 //
 // Source   ggml.h and ggml-common.h of llama.cpp (enum ggml_type, the block structures)
 
-/// One ggml block format. The raw value is ggml's number of the type in files.
 // swift-format-ignore: AlwaysUseLowerCamelCase
+/// One ggml block format. The raw value is ggml's number of the type in files.
 public enum GGUFBlockType: UInt32, CaseIterable, Sendable {
   /// 4 bits, one scale for 32 columns.
   case q4_0 = 2

@@ -7,10 +7,15 @@ public import Networks
 
 /// What a rule does with the tensors it matches.
 public enum TensorTarget: Sendable, Equatable {
-  /// Stored on group grids.
-  case encode(GroupIntegers)
+  /// Stored in an encoding.
+  case encode(any WeightEncoding)
   /// Left as it is.
   case copy
+
+  /// Whether two targets are the same.
+  public static func == (first: TensorTarget, second: TensorTarget) -> Bool {
+    first.name == second.name
+  }
 
   /// The encoding's name, or `copy`.
   public var name: String {

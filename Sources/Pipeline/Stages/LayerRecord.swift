@@ -49,7 +49,8 @@ public struct LayerRecord: Sendable, Equatable {
 
   /// The row of a matrix that is still to be done, its figures at zero.
   static func planned(
-    _ site: MatrixSite, encoding: GroupIntegers, method: QuantizationMethod, isOutputError: Bool
+    _ site: MatrixSite, encoding: any WeightEncoding, method: QuantizationMethod,
+    isOutputError: Bool
   ) -> LayerRecord {
     LayerRecord(
       tensor: site.name, encoding: encoding.name, method: method.rawValue, bitsPerWeight: 0,

@@ -1,0 +1,46 @@
+// Opens whatever holds a model: what is at the path says which format it is.
+
+public import Checkpoints
+import Tensors
+
+/// A bundle as one of the formats.
+public enum BundleFormat: CheckpointFormat {
+  /// What messages call it.
+  public static let formatName = "bundle"
+
+  /// A safetensors file whose metadata names this format.
+  public static func recognizes(_ start: [UInt8], path: String) -> Bool {
+    guard SafetensorsFormat.recognizes(start, path: path) else { return false }
+    return path.hasSuffix(".condensed")
+      || (try? SafetensorsFile(path: path))?.header.metadata["format"] == BundleManifest.format
+  }
+
+  /// Opens a bundle.
+  public static func open(_ path: String) throws -> any Checkpoint { try ModelBundle(path: path) }
+}
+
+/// Opens a model of any format.
+public enum CheckpointOpener {
+  /// Opens a checkpoint folder, a bundle or another program's file.
+  ///
+  /// - Parameter formats: Formats of other modules, asked first.
+  public static func open(
+    _ path: String, adding formats: [any CheckpointFormat.Type] = []
+  ) throws -> any Checkpoint {
+    switch FilePath.kind(of: path) {
+    case .folder: return try CheckpointFolder(path: path)
+    case .file, .other: break
+    case nil: throw FileError(path: path, operation: "open", code: 2)
+    }
+    let bytes = try StoredBytes(mapping: path)
+    let start = bytes.withBytes(0..<min(bytes.count, CheckpointFormats.startBytes)) { span in
+      (0..<span.byteCount).map { unsafe span.unsafeLoad(fromByteOffset: $0, as: UInt8.self) }
+    }
+    let known = formats + [BundleFormat.self] + CheckpointFormats.all
+    if let format = known.first(where: { $0.recognizes(start, path: path) }) {
+      return try format.open(path)
+    }
+    throw CheckpointError(
+      path: path, .unknownFormat(known: known.map { $0.formatName }, start: Array(start.prefix(8))))
+  }
+}

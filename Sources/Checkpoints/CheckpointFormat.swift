@@ -1,0 +1,26 @@
+// The file formats that hold a model. A new one is a file and a line here.
+
+/// A file format that holds a model.
+public protocol CheckpointFormat {
+  /// What messages call the format, such as `GGUF file`.
+  static var formatName: String { get }
+  /// Whether a file is of this format. Its content decides; the name only where content cannot.
+  ///
+  /// - Parameter start: The first `CheckpointFormats.startBytes` bytes, or all of a shorter file.
+  static func recognizes(_ start: [UInt8], path: String) -> Bool
+  /// Opens a file: headers are read and checked, weights stay where they are.
+  static func open(_ path: String) throws -> any Checkpoint
+}
+
+/// The formats that need nothing but this module, in the order in which they are asked.
+public enum CheckpointFormats {
+  /// Bytes that `recognizes` gets to see.
+  public static let startBytes = 4096
+
+  /// The formats.
+  public static var all: [any CheckpointFormat.Type] {
+    [
+      SafetensorsFormat.self
+    ]
+  }
+}
