@@ -52,7 +52,7 @@ let package = Package(
     module("JSONDocuments", []),
     module("Tensors", ["CKernels"]),
     module("LinearAlgebra", ["Tensors", "COpenBLAS", "CLAPACKE"]),
-    module("Encodings", ["Tensors"]),
+    module("Encodings", ["CKernels", "Tensors"]),
     module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", crypto]),
     module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
