@@ -25,6 +25,11 @@ public struct Tensor: Sendable {
     self.init(dtype: dtype, shape: shape, storage: storage, range: 0..<storage.count)
   }
 
+  /// The same bytes with other dimensions, which have as many elements.
+  public func reshaped(_ shape: [Int]) -> Tensor {
+    Tensor(dtype: dtype, shape: shape, storage: storage, range: range)
+  }
+
   /// The number of elements.
   public var count: Int { range.count / dtype.byteCount }
   /// The number of bytes.

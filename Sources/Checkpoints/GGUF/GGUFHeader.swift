@@ -5,7 +5,7 @@
 //          a tensor: name string · rank u32 · dimensions u64 each, innermost first · type u32 · offset u64
 //          data and every tensor start on a multiple of `general.alignment` (32 when it is not said)
 
-import Encodings
+public import Encodings
 public import Tensors
 
 /// What a tensor's type number stands for.
