@@ -20,7 +20,11 @@ public enum CheckpointFormats {
   /// The formats.
   public static var all: [any CheckpointFormat.Type] {
     [
-      SafetensorsFormat.self
+      SafetensorsFormat.self,
+      NumPyArrayFormat.self,
+      NumPyArchiveFormat.self,
+      LlamaCFormat.self,
+      PyTorchFormat.self,
     ]
   }
 }
