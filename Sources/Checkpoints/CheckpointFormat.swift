@@ -30,6 +30,10 @@ public enum CheckpointFormats {
     [
       SafetensorsFormat.self,
       GGUFFormat.self,
+      NumPyArrayFormat.self,
+      NumPyArchiveFormat.self,
+      LlamaCFormat.self,
+      PyTorchFormat.self,
     ]
   }
 }

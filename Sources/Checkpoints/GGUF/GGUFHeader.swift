@@ -97,25 +97,25 @@ public struct GGUFHeader: Sendable {
 
   /// Reads and checks the header of a mapped file.
   init(of storage: StoredBytes) throws(Failure) {
-    var reader = ByteReader(storage, range: 0..<storage.count)
+    var reader = ByteReader(storage)
     let tensorCount: UInt64
     do throws(CheckpointError.Problem) {
-      guard try reader.bytes(4) == Self.magic else {
+      guard try reader.next(4) == Self.magic else {
         throw .badValue(found: "other first bytes", expected: "'GGUF'")
       }
-      let version = try reader.uint32()
+      let version = UInt32(try reader.integer(4))
       guard version == 2 || version == 3 else {
         throw .unsupported(
           version.byteSwapped == 2 || version.byteSwapped == 3
             ? "a big-endian GGUF file" : "GGUF version \(version) (versions 2 and 3 are read)")
       }
       self.version = Int(version)
-      tensorCount = try reader.uint64()
-      let valueCount = try reader.uint64()
+      tensorCount = try reader.integer(8)
+      let valueCount = try reader.integer(8)
       metadata = try GGUFMetadata(&reader, count: valueCount)
       // A description takes at least 8 + 4 + 8 + 4 + 8 bytes.
-      guard tensorCount <= UInt64(reader.rest / 32) else {
-        throw .countTooLarge(what: "tensors", count: tensorCount, available: reader.rest)
+      guard tensorCount <= UInt64(reader.available / 32) else {
+        throw .countTooLarge(what: "tensors", count: tensorCount, available: reader.available)
       }
     } catch {
       throw Failure(problem: error)
@@ -124,14 +124,14 @@ public struct GGUFHeader: Sendable {
     for _ in 0..<Int(tensorCount) {
       var name: String?
       do throws(CheckpointError.Problem) {
-        let own = String(decoding: try reader.bytes(try reader.length()), as: UTF8.self)
+        let own = String(decoding: try reader.next(try reader.length()), as: UTF8.self)
         name = own
         let shape = try Self.shape(&reader)
-        let number = try reader.uint32()
+        let number = UInt32(try reader.integer(4))
         guard let type = GGUFTensorType(number: number) else {
           throw .unknownType("ggml type \(number)")
         }
-        described.append((own, type, shape, try reader.uint64()))
+        described.append((own, type, shape, try reader.integer(8)))
       } catch {
         throw Failure(tensor: name, problem: error)
       }
@@ -147,13 +147,13 @@ public struct GGUFHeader: Sendable {
   }
 
   private static func shape(_ reader: inout ByteReader) throws(CheckpointError.Problem) -> [Int] {
-    let rank = try reader.uint32()
+    let rank = UInt32(try reader.integer(4))
     guard rank <= largestRank else {
       throw .badValue(found: "\(rank) dimensions", expected: "at most \(largestRank)")
     }
     var shape: [Int] = []
     for _ in 0..<rank {
-      let dimension = try reader.uint64()
+      let dimension = try reader.integer(8)
       guard dimension <= UInt64(Int32.max) else {
         throw .badValue(
           found: "a dimension of \(dimension)", expected: "at most \(Int32.max)")

@@ -137,9 +137,9 @@ public struct GGUFArray: Sendable {
   /// The texts; nil when the values are something else.
   public var texts: [[UInt8]]? {
     guard type == .string else { return nil }
-    var reader = ByteReader(storage, range: range)
+    var reader = ByteReader(storage, at: range.lowerBound, end: range.upperBound)
     return (0..<count).compactMap { _ in
-      (try? reader.length()).flatMap { try? reader.bytes($0) }
+      (try? reader.length()).flatMap { try? reader.next($0) }
     }
   }
 
@@ -185,16 +185,16 @@ public struct GGUFMetadata: Sendable {
   /// Reads the section; the reader stands at its first key.
   init(_ reader: inout ByteReader, count: UInt64) throws(CheckpointError.Problem) {
     // A key, a type and a value take at least 13 bytes.
-    guard count <= UInt64(reader.rest / 13) else {
-      throw .countTooLarge(what: "metadata values", count: count, available: reader.rest)
+    guard count <= UInt64(reader.available / 13) else {
+      throw .countTooLarge(what: "metadata values", count: count, available: reader.available)
     }
     for _ in 0..<Int(count) {
-      let key = String(decoding: try reader.bytes(try reader.length()), as: UTF8.self)
+      let key = String(decoding: try reader.next(try reader.length()), as: UTF8.self)
       guard !key.isEmpty, values[key] == nil else {
         throw .badValue(found: "the metadata key '\(key)'", expected: "a new key")
       }
       let value = try Self.value(
-        &reader, type: try Self.type(try reader.uint32()))
+        &reader, type: try Self.type(UInt32(try reader.integer(4))))
       values[key] = value
       keys.append(key)
     }
@@ -211,22 +211,22 @@ public struct GGUFMetadata: Sendable {
     _ reader: inout ByteReader, type: GGUFValueType
   ) throws(CheckpointError.Problem) -> GGUFValue {
     switch type {
-    case .string: return .string(try reader.bytes(try reader.length()))
+    case .string: return .string(try reader.next(try reader.length()))
     case .array:
-      let element = try Self.type(try reader.uint32())
-      let count = try reader.uint64()
+      let element = try Self.type(UInt32(try reader.integer(4)))
+      let count = try reader.integer(8)
       let start = reader.offset
       try skip(&reader, type: element, count: count, depth: 0)
       return .array(
         GGUFArray(
-          type: element, count: Int(count), storage: reader.storage,
+          type: element, count: Int(count), storage: reader.bytes,
           range: start..<reader.offset))
     case .float32:
-      return .number(Double(Float(bitPattern: try reader.uint32())), type)
-    case .float64: return .number(Double(bitPattern: try reader.uint64()), type)
+      return .number(Double(Float(bitPattern: UInt32(try reader.integer(4)))), type)
+    case .float64: return .number(Double(bitPattern: try reader.integer(8)), type)
     default:
-      let range = try reader.take(type.byteCount ?? 0)
-      return .integer(reader.storage.withBytes(range) { integer($0, type) }, type)
+      let range = try reader.claim(UInt64(type.byteCount ?? 0))
+      return .integer(reader.bytes.withBytes(range) { integer($0, type) }, type)
     }
   }
 
@@ -234,22 +234,22 @@ public struct GGUFMetadata: Sendable {
     _ reader: inout ByteReader, type: GGUFValueType, count: UInt64, depth: Int
   ) throws(CheckpointError.Problem) {
     let least = type.byteCount ?? (type == .string ? 8 : 12)
-    guard count <= UInt64(reader.rest / least) else {
-      throw .countTooLarge(what: "array values", count: count, available: reader.rest)
+    guard count <= UInt64(reader.available / least) else {
+      throw .countTooLarge(what: "array values", count: count, available: reader.available)
     }
     switch type {
     case .string:
-      for _ in 0..<Int(count) { _ = try reader.take(try reader.length()) }
+      for _ in 0..<Int(count) { _ = try reader.claim(UInt64(try reader.length())) }
     case .array:
       guard depth < deepestArray else {
         throw .badValue(
           found: "arrays in arrays", expected: "at most \(deepestArray) levels of them")
       }
       for _ in 0..<Int(count) {
-        let element = try Self.type(try reader.uint32())
-        try skip(&reader, type: element, count: try reader.uint64(), depth: depth + 1)
+        let element = try Self.type(UInt32(try reader.integer(4)))
+        try skip(&reader, type: element, count: try reader.integer(8), depth: depth + 1)
       }
-    default: _ = try reader.take(Int(count) * least)
+    default: _ = try reader.claim(count * UInt64(least))
     }
   }
 

@@ -55,6 +55,13 @@ public protocol ExportFormat {
   static func write(
     _ source: any Checkpoint, to path: String, options: ExportOptions, lineage: JSONValue
   ) throws -> ExportReport
+  /// Checks what was written, before anyone is told that it is good.
+  static func readBack(_ path: String) throws
+}
+
+extension ExportFormat {
+  /// Opens what was written; a known architecture must give finite numbers.
+  public static func readBack(_ path: String) throws { try ReadBack.check(path) }
 }
 
 /// The formats.
@@ -63,6 +70,7 @@ public enum ExportFormats {
   public static var all: [any ExportFormat.Type] {
     [
       GGUFExport.self,
+      CompressedTensorsExport.self,
       SafetensorsExport.self,
     ]
   }

@@ -80,13 +80,17 @@ public struct ExportRun {
       return ExportedOutput(path: path, report: report)
     }
     if force { try FilePath.remove(path) }
-    let lineage = Lineage.entry(
-      stage: stage, options: options.json, seed: 0, inputName: FilePath.name(of: input.path),
-      inputHash: try contentHash(of: input), calibration: .null, work: .null,
-      parent: try Lineage.parent(of: input))
+    let parent = try Lineage.parent(of: input)
+    // A conversion changes no value: it carries the lineage on.
+    let lineage =
+      stage == "convert"
+      ? parent
+      : Lineage.entry(
+        stage: stage, options: options.json, seed: 0, inputName: FilePath.name(of: input.path),
+        inputHash: try contentHash(of: input), calibration: .null, work: .null, parent: parent)
     let report = try format.write(input, to: path, options: options, lineage: lineage)
     do {
-      try ReadBack.check(report.files.first { $0.hasSuffix(path) } ?? readable(path, report))
+      try format.readBack(readable(path, report))
     } catch {
       for file in report.files { try? FilePath.remove(file) }
       try? FilePath.remove(path)

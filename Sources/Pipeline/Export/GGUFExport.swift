@@ -190,7 +190,11 @@ public enum GGUFExport: ExportFormat {
     }
     metadata["general.architecture"] = GGUFValue(architecture.rawValue)
     metadata["general.type"] = GGUFValue("model")
-    metadata["general.name"] = GGUFValue(FilePath.name(of: source.path))
+    let fileName = FilePath.name(of: source.path)
+    metadata["general.name"] = GGUFValue(
+      [suffix, ".condensed", ".bin", ".h5", ".pt"].reduce(fileName) { name, ending in
+        name.hasSuffix(ending) ? String(name.dropLast(ending.count)) : name
+      })
     for key in model.keys { metadata[key] = model[key] }
     if let window = source.configuration["sliding_window"]?.integer,
       window < source.configuration["max_position_embeddings"]?.integer ?? 0
