@@ -83,7 +83,7 @@ let package = Package(
     tests("JSONDocumentsTests", ["JSONDocuments"]),
     tests("TensorsTests", ["Tensors", "CKernels"]),
     tests("LinearAlgebraTests", ["LinearAlgebra", "Tensors"]),
-    tests("EncodingsTests", ["Encodings", "Tensors"]),
+    tests("EncodingsTests", ["CKernels", "Encodings", "Tensors"]),
     tests("CheckpointsTests", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("QuantizationTests", ["Quantization", "Encodings", "LinearAlgebra", "Tensors"]),

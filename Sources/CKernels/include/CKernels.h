@@ -122,3 +122,30 @@ void kernel_gguf_values(uint32_t type, const kernel_gguf_codes *_Nonnull codes,
 void kernel_gguf_decode(uint32_t type, const uint8_t *_Nonnull in, size_t block_bytes,
                         size_t block_columns, size_t blocks, const uint8_t *_Nullable grid,
                         float *_Nonnull out);
+/// Puts a block's bytes together; the inverse of kernel_gguf_unpack.
+void kernel_gguf_pack(uint32_t type, const kernel_gguf_codes *_Nonnull codes, uint8_t *_Nonnull out);
+
+/// The codebook of an IQ format, as the encoder searches it.
+typedef struct {
+  size_t points;                 ///< number of entries
+  size_t width;                  ///< columns of a group: 8 or 4
+  const uint8_t *_Nullable digits; ///< [points][width]: which level
+} kernel_gguf_codebook;
+
+/// Up to 16 rows to encode.
+typedef struct {
+  uint32_t type;                                  ///< ggml's number of the format
+  size_t block_columns, block_bytes;              ///< the format's sizes
+  const kernel_gguf_codebook *_Nullable codebook; ///< the format's, for IQ1, IQ2 and IQ3
+  const float *_Nonnull x;                        ///< x[r * stride + c]
+  size_t stride, rows, columns;                   ///< columns: a multiple of block_columns
+  const float *_Nullable importance;              ///< [columns], not negative; NULL: 1 everywhere
+  uint8_t *_Nonnull out;                          ///< row r's blocks go to out + r * out_stride
+  size_t out_stride;
+} kernel_gguf_rows;
+
+/// CPU levels that this machine has, at least 1. All levels give the same bytes.
+size_t kernel_gguf_levels(void);
+/// Chooses the codes with the least sum of importance[c] * (x - value)^2 that its search finds, by the
+/// code for a CPU level below kernel_gguf_levels().
+void kernel_gguf_encode(size_t level, const kernel_gguf_rows *_Nonnull rows);
