@@ -20,7 +20,8 @@ struct DecodedBudget {
   init(growingWithin fileBytes: Int) { limit = DecodedLimit.bytes(fileBytes: fileBytes) / 2 }
 
   /// Takes some bytes; `what` ends in a verb: "the pickle's values take".
-  mutating func take(_ bytes: Int, _ what: @autoclosure () -> String) throws(CheckpointError.Problem)
+  mutating func take(_ bytes: Int, _ what: @autoclosure () -> String) throws(CheckpointError
+    .Problem)
   {
     guard bytes <= limit - taken else {
       throw .tooLarge(what: what(), bytes: taken + bytes, limit: limit)

@@ -66,9 +66,10 @@ public struct StridedView: Sendable {
   public static func rowMajorStrides(_ shape: [Int]) -> [Int] {
     var strides = [Int](repeating: 1, count: shape.count)
     for index in shape.indices.dropLast().reversed() {
-      strides[index] = strides[index + 1].multipliedReportingOverflow(
-        by: max(1, shape[index + 1])
-      ).partialValue
+      strides[index] =
+        strides[index + 1].multipliedReportingOverflow(
+          by: max(1, shape[index + 1])
+        ).partialValue
     }
     return strides
   }

@@ -104,7 +104,8 @@ struct NumPyHeader: Equatable {
     // The ml_dtypes package, and with it JAX, stores bfloat16 as two bytes without a type.
     case "V2": dtype = .bfloat16
     case _ where kind.hasPrefix("O"):
-      throw .unsupported("an array of Python objects (type '\(word.prefix(20))'), which is a pickle,")
+      throw .unsupported(
+        "an array of Python objects (type '\(word.prefix(20))'), which is a pickle,")
     default: throw .unsupported("the NumPy type '\(word.prefix(80))'")
     }
     return (dtype, order == ">")

@@ -20,7 +20,8 @@ extension PyTorchStorages {
     isBigEndian: Bool, _ copies: inout DecodedBudget
   ) throws(CheckpointError.Problem) -> StridedView {
     let offset = tensor.offset.addingReportingOverflow(storage.offset)
-    guard tensor.shape.count == tensor.strides.count, tensor.dtype.byteCount(of: tensor.shape) != nil
+    guard tensor.shape.count == tensor.strides.count,
+      tensor.dtype.byteCount(of: tensor.shape) != nil
     else { throw .badShape(tensor.shape) }
     guard !offset.overflow,
       let view = StridedView(
