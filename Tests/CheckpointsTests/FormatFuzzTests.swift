@@ -19,7 +19,7 @@ import Testing
   ) throws {
     let before = FileMutations.peakAddressSpace()
     let started = ContinuousClock.now
-    let count = FileMutations.count(default: 20_000)
+    let count = FileMutations.count(default: 6_000)
     let (broken, accepted) = try FileMutations.run(
       format, seeds: seeds,
       words: words.map { $0.unicodeScalars.map { UInt8(truncatingIfNeeded: $0.value) } },
@@ -66,7 +66,7 @@ import Testing
     let words = Self.pickleWords.map {
       $0.unicodeScalars.map { UInt8(truncatingIfNeeded: $0.value) }
     }
-    let count = FileMutations.count(default: 20_000)
+    let count = FileMutations.count(default: 6_000)
     let before = FileMutations.peakAddressSpace()
     let started = ContinuousClock.now
     for round in 0..<count where broken == nil {
@@ -80,8 +80,7 @@ import Testing
         }
         return HostileArchive.Entry(name: entry.name, stored: stored)
       }
-      try? FileManager.default.removeItem(atPath: folder.file("m.pt"))
-      try Data(HostileArchive.bytes(entries)).write(to: URL(filePath: folder.file("m.pt")))
+      try FileMutations.replaceFile(at: folder.file("m.pt"), with: HostileArchive.bytes(entries))
       broken = FileMutations.brokenPromise(
         PyTorchFormat.self, folder.file("m.pt"), accepted: &accepted)
     }

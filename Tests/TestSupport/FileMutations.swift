@@ -59,6 +59,16 @@ public enum FileMutations {
     }
   }
 
+  /// Puts a new file in the place of an old one: what is mapped must not shrink.
+  public static func replaceFile(at path: String, with bytes: [UInt8]) throws {
+    unlink(path)
+    guard let file = fopen(path, "w") else { throw CocoaError(.fileWriteUnknown) }
+    defer { fclose(file) }
+    guard fwrite(bytes, 1, bytes.count, file) == bytes.count else {
+      throw CocoaError(.fileWriteUnknown)
+    }
+  }
+
   /// Opens a file and uses every tensor. Nil when the reader kept its promises: tensors of the size that
   /// they say, or a `CheckpointError` in one line.
   public static func brokenPromise(
@@ -81,7 +91,7 @@ public enum FileMutations {
       return nil
     } catch let error as CheckpointError {
       let line = error.description
-      return line.contains("\n") || line.utf8.count > 2000 ? "not a line: \(line.prefix(500))" : nil
+      return line.contains("\n") || line.utf8.count > 5000 ? "not a line: \(line.prefix(500))" : nil
     } catch {
       return "another error: \(error)"
     }
@@ -102,9 +112,7 @@ public enum FileMutations {
       var bytes = seeds[round % seeds.count]
       for _ in 0...stream.integer(below: 4) { mutate(&bytes, &stream, words: words) }
       repair(&bytes, &stream)
-      // A new file each time: one that is mapped must not shrink.
-      try? FileManager.default.removeItem(atPath: path)
-      try Data(bytes).write(to: URL(filePath: path))
+      try replaceFile(at: path, with: bytes)
       if let broken = brokenPromise(format, path, accepted: &accepted) {
         return ("round \(round): \(broken)", accepted)
       }
