@@ -71,4 +71,19 @@ struct ByteReader {
 
   /// Claimed bytes as text; nil when they are not UTF-8.
   func text(_ range: Range<Int>) -> String? { String(validating: array(range), as: UTF8.self) }
+
+  /// The next bytes as an array.
+  mutating func next(_ count: Int) throws(CheckpointError.Problem) -> [UInt8] {
+    array(try claim(UInt64(count)))
+  }
+
+  /// A length of 8 bytes that fits into what is left.
+  mutating func length() throws(CheckpointError.Problem) -> Int {
+    let length = try integer(8)
+    guard length <= UInt64(available) else {
+      let (needed, overflow) = UInt64(offset).addingReportingOverflow(length)
+      throw .truncated(needed: overflow ? .max : needed, available: end)
+    }
+    return Int(length)
+  }
 }

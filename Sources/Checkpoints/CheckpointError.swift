@@ -16,6 +16,8 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
     case truncated(needed: UInt64, available: Int)
     /// The header claims to be larger than any real one.
     case headerTooLarge(bytes: UInt64, limit: Int)
+    /// The header counts more of something than the rest of the file has room for.
+    case countTooLarge(what: String, count: UInt64, available: Int)
     /// The header is not the JSON that is expected.
     case badHeader(JSONError)
     /// The header or configuration lacks this, or has another kind of value for it.
@@ -122,6 +124,8 @@ extension CheckpointError.Problem: CustomStringConvertible {
       "truncated: \(needed) bytes are needed, the file has \(available); fetch it again"
     case .headerTooLarge(let bytes, let limit):
       "the header claims \(bytes) bytes, more than the limit of \(limit); not a safetensors file?"
+    case .countTooLarge(let what, let count, let available):
+      "the header counts \(count) \(what), the \(available) bytes that are left cannot hold them"
     case .badHeader(let error): "the header is damaged: \(error)"
     case .missing(let key, let expected): "'\(key)' is missing or not \(expected)"
     case .unknownType(let name): "the element type '\(name)' is unknown"

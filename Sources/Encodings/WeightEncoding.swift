@@ -90,6 +90,7 @@ public enum EncodingRegistry {
   public static let all: [any WeightEncoding.Type] = [
     PlainFloats.self,
     GroupIntegers.self,
+    GGUFBlocks.self,
   ]
 
   /// The encoding of a name, or nil when there is none.

@@ -99,3 +99,53 @@ float kernel_grid_error(const float *_Nonnull x, const float *_Nonnull weights, 
 void kernel_round_column(const float *_Nonnull x, const float *_Nonnull scales,
                          const float *_Nonnull inverses, const float *_Nonnull zeros, float top,
                          float *_Nonnull quantized, uint8_t *_Nonnull codes, size_t n);
+
+// gguf_*.c: ggml's block formats, as GGUF files store them. `type` is ggml's number of a format.
+
+/// What one block stores, as small integers; a format uses the fields it has.
+typedef struct {
+  uint16_t d;           ///< the block's scale: a half, or MXFP4's exponent
+  uint16_t minimum_d;   ///< the block's second half: Q4_1's and Q5_1's offset, the scale of minima
+  int8_t scale[16];     ///< a sub-block's scale, as it multiplies d; NVFP4: a byte of E4M3
+  uint8_t minimum[16];  ///< a sub-block's minimum, as it multiplies minimum_d
+  uint8_t level[256];   ///< a column's code
+  uint16_t index[64];   ///< a group's entry of the codebook, groups of 8 columns (IQ3: 4)
+  uint8_t sign[32];     ///< a bit for each of 8 columns, 1 = negative; IQ1: 1 = shifted down
+} kernel_gguf_codes;
+
+/// Takes a block's bytes apart.
+void kernel_gguf_unpack(uint32_t type, const uint8_t *_Nonnull in, kernel_gguf_codes *_Nonnull codes);
+/// The floats of a block's codes. `grid`: the format's codebook, 8 (IQ3: 4) bytes an entry.
+void kernel_gguf_values(uint32_t type, const kernel_gguf_codes *_Nonnull codes,
+                        const uint8_t *_Nullable grid, float *_Nonnull out);
+/// The floats of consecutive blocks.
+void kernel_gguf_decode(uint32_t type, const uint8_t *_Nonnull in, size_t block_bytes,
+                        size_t block_columns, size_t blocks, const uint8_t *_Nullable grid,
+                        float *_Nonnull out);
+/// Puts a block's bytes together; the inverse of kernel_gguf_unpack.
+void kernel_gguf_pack(uint32_t type, const kernel_gguf_codes *_Nonnull codes, uint8_t *_Nonnull out);
+
+/// The codebook of an IQ format, as the encoder searches it.
+typedef struct {
+  size_t points;                 ///< number of entries
+  size_t width;                  ///< columns of a group: 8 or 4
+  const uint8_t *_Nullable digits; ///< [points][width]: which level
+} kernel_gguf_codebook;
+
+/// Up to 16 rows to encode.
+typedef struct {
+  uint32_t type;                                  ///< ggml's number of the format
+  size_t block_columns, block_bytes;              ///< the format's sizes
+  const kernel_gguf_codebook *_Nullable codebook; ///< the format's, for IQ1, IQ2 and IQ3
+  const float *_Nonnull x;                        ///< x[r * stride + c]
+  size_t stride, rows, columns;                   ///< columns: a multiple of block_columns
+  const float *_Nullable importance;              ///< [columns], not negative; NULL: 1 everywhere
+  uint8_t *_Nonnull out;                          ///< row r's blocks go to out + r * out_stride
+  size_t out_stride;
+} kernel_gguf_rows;
+
+/// CPU levels that this machine has, at least 1. All levels give the same bytes.
+size_t kernel_gguf_levels(void);
+/// Chooses the codes with the least sum of importance[c] * (x - value)^2 that its search finds, by the
+/// code for a CPU level below kernel_gguf_levels().
+void kernel_gguf_encode(size_t level, const kernel_gguf_rows *_Nonnull rows);

@@ -1,0 +1,109 @@
+// Encoding a tile of up to 16 rows. Included once for each CPU level, whose name LEVEL appends.
+
+#include "gguf_fit_affine.h"
+#include "gguf_fit_scaled.h"
+
+// The power of two at or below size, 1 for values that are next to nothing.
+ALWAYS float unit_of(float size) {
+  uint32_t exponent = gguf_bits_of(size) & 0x7f800000u;
+  return exponent == 0 || exponent == 0x7f800000u ? 1.0f : gguf_float_of(exponent);
+}
+
+ALWAYS void fit_block(uint32_t type, const lanes *x, const lanes *w, units u, tile_codes *out) {
+  switch (type) {
+  case Q4_0:
+  case Q5_0:
+  case Q8_0:
+  case IQ4_NL: fit_single(type, x, w, 32, u, out); break;
+  case Q2_0: fit_single(type, x, w, 64, u, out); break;
+  case Q1_0: fit_single(type, x, w, 128, u, out); break;
+  case TQ1_0:
+  case TQ2_0: fit_single(type, x, w, 256, u, out); break;
+  case MXFP4:
+  case NVFP4: fit_float4(type, x, w, u, out); break;
+  case Q3_K: fit_scaled_blocks(type, x, w, 16, 16, -32, 31, u, out); break;
+  case Q6_K: fit_scaled_blocks(type, x, w, 16, 16, -128, 127, u, out); break;
+  case IQ4_XS: fit_scaled_blocks(type, x, w, 32, 8, -32, 31, u, out); break;
+  case Q4_1: fit_affine_single(x, w, 15, u, out); break;
+  case Q5_1: fit_affine_single(x, w, 31, u, out); break;
+  case Q2_K: fit_affine_blocks(x, w, 16, 3, 15, u, out); break;
+  case Q4_K: fit_affine_blocks(x, w, 32, 15, 63, u, out); break;
+  case Q5_K: fit_affine_blocks(x, w, 32, 31, 63, u, out); break;
+  }
+}
+
+// One function for each type, so that sizes and level sets are constants in it.
+#define FIT(TYPE)                                                                                  \
+  static __attribute__((noinline)) void fit_##TYPE(const lanes *x, const lanes *w, const units *u, \
+                                                   tile_codes *out) {                              \
+    fit_block(TYPE, x, w, *u, out);                                                                \
+  }
+FIT(Q4_0) FIT(Q4_1) FIT(Q5_0) FIT(Q5_1) FIT(Q8_0) FIT(Q2_K) FIT(Q3_K) FIT(Q4_K) FIT(Q5_K) FIT(Q6_K)
+FIT(IQ4_NL) FIT(IQ4_XS) FIT(TQ1_0) FIT(MXFP4) FIT(NVFP4) FIT(Q1_0) FIT(Q2_0)
+#undef FIT
+
+static void fit(uint32_t type, const lanes *x, const lanes *w, const units *u, tile_codes *out) {
+  switch (type) {
+#define CASE(TYPE) case TYPE: fit_##TYPE(x, w, u, out); break;
+    CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K) CASE(Q4_K)
+    CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL) CASE(IQ4_XS) CASE(TQ1_0) CASE(MXFP4) CASE(NVFP4)
+    CASE(Q1_0) CASE(Q2_0)
+#undef CASE
+  case TQ2_0: fit_TQ1_0(x, w, u, out); break;
+  }
+}
+
+// A tile's block: columns of 16 rows in their units, and weights with a largest between 1 and 2.
+static void load_block(const float *x, size_t stride, size_t rows, size_t columns,
+                       const float *importance, lanes *tile, lanes *weights, units *u) {
+  for (size_t r = 0; r < LANES; ++r) {
+    const float *row = x + (r < rows ? r : 0) * stride; // the last tile's missing rows repeat its first
+    float largest = 0;
+    for (size_t c = 0; c < columns; ++c) {
+      float size = row[c] < 0 ? -row[c] : row[c];
+      largest = size > largest ? size : largest;
+    }
+    u->unit[r] = unit_of(largest);
+    u->inverse[r] = 1.0f / u->unit[r];
+    for (size_t c = 0; c < columns; ++c) ((float *)tile)[LANES * c + r] = row[c] * u->inverse[r];
+  }
+  float largest = 0;
+  for (size_t c = 0; importance && c < columns; ++c)
+    largest = importance[c] > largest ? importance[c] : largest;
+  const float scale = 1.0f / unit_of(largest);
+  for (size_t c = 0; c < columns; ++c) {
+    // Columns that no calibration text reached still are rounded to something near them.
+    float weight = importance ? importance[c] * scale : 1.0f;
+    weights[c] = weight > 0x1p-40f ? weight : 0x1p-40f;
+  }
+}
+
+static void take_row(const tile_codes *tile, int r, size_t columns, kernel_gguf_codes *out) {
+  out->d = (uint16_t)tile->d[r];
+  out->minimum_d = (uint16_t)tile->minimum_d[r];
+  for (int b = 0; b < 16; ++b) {
+    out->scale[b] = (int8_t)tile->scale[b][r];
+    out->minimum[b] = (uint8_t)tile->minimum[b][r];
+  }
+  for (size_t c = 0; c < columns; ++c) out->level[c] = tile->level[c][r];
+  for (int k = 0; k < 64; ++k) out->index[k] = tile->index[k][r];
+  for (int k = 0; k < 32; ++k) out->sign[k] = tile->sign[k][r];
+}
+
+void LEVEL(kernel_gguf_encode)(const kernel_gguf_rows *job) {
+  lanes tile[256], weights[256];
+  units u;
+  tile_codes codes;
+  kernel_gguf_codes row;
+  memset(&codes, 0, sizeof codes);
+  const size_t width = job->block_columns;
+  for (size_t first = 0, block = 0; first < job->columns; first += width, ++block) {
+    load_block(job->x + first, job->stride, job->rows, width,
+               job->importance ? job->importance + first : 0, tile, weights, &u);
+    fit(job->type, tile, weights, &u, &codes);
+    for (size_t r = 0; r < job->rows; ++r) {
+      take_row(&codes, (int)r, width, &row);
+      kernel_gguf_pack(job->type, &row, job->out + r * job->out_stride + block * job->block_bytes);
+    }
+  }
+}

@@ -1,0 +1,7 @@
+// kernel_gguf_encode by CPU level.
+#pragma once
+#include "CKernels.h"
+
+void kernel_gguf_encode_v4(const kernel_gguf_rows *rows);
+void kernel_gguf_encode_v3(const kernel_gguf_rows *rows);
+void kernel_gguf_encode_plain(const kernel_gguf_rows *rows);
