@@ -78,7 +78,7 @@ let package = Package(
       ], swiftSettings: unsafeMarked),
 
     .target(
-      name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["Checkpoints", "Tensors"], path: "Tests/TestSupport",
       swiftSettings: strict),
     tests("JSONDocumentsTests", ["JSONDocuments"]),
     tests("TensorsTests", ["Tensors", "CKernels"]),

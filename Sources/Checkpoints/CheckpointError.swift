@@ -94,8 +94,25 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
   }
 
   /// One line without a full stop: `path: tensor 'name': what is wrong`.
+  ///
+  /// Names from a file may hold line feeds and escape sequences; `?` stands for them.
   public var description: String {
-    path + ": " + (tensor.map { "'\($0)': " } ?? "") + problem.description
+    let text = path + ": " + (tensor.map { "'\($0)': " } ?? "") + problem.description
+    return Self.printable(text, limit: 1000)
+  }
+
+  /// A text without control characters, cut to a number of characters.
+  static func printable(_ text: String, limit: Int) -> String {
+    let isControl = { (scalar: Unicode.Scalar) in
+      scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || scalar.value == 0x2028
+        || scalar.value == 0x2029
+    }
+    guard text.utf8.count > limit || text.unicodeScalars.contains(where: isControl) else {
+      return text
+    }
+    let scalars = text.unicodeScalars.prefix(limit).map { isControl($0) ? "?" : $0 }
+    return String(String.UnicodeScalarView(scalars))
+      + (text.unicodeScalars.count > limit ? "…" : "")
   }
 }
 
