@@ -53,10 +53,10 @@ let package = Package(
     module("Tensors", ["CKernels"]),
     module("LinearAlgebra", ["Tensors", "COpenBLAS", "CLAPACKE"]),
     module("Encodings", ["CKernels", "Tensors"]),
-    module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", crypto]),
+    module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", "CZlib", crypto]),
     module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
-    module("Bundles", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors", "CZlib"]),
+    module("Bundles", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module(
       "CondenseInference",
       ["Bundles", "Networks", "Tokenization", "Checkpoints", "JSONDocuments", "Tensors"]),

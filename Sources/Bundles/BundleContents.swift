@@ -27,11 +27,6 @@ public struct BundleContents: Checkpoint {
   /// Files beside the weights.
   public var sideFileNames: [String] { files.map(\.file.name) }
 
-  /// Weights in formats that a bundle replaces; they are left out by this rule.
-  static let replacedSuffixes = [
-    ".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".tflite",
-  ]
-
   /// The contents made from a checkpoint.
   ///
   /// - Parameter dtype: The type of floats that are not encoded (float32, float16 or bfloat16); nil keeps
@@ -62,7 +57,7 @@ public struct BundleContents: Checkpoint {
     itemsByName = Dictionary(items.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     var seen: Set<String> = []
     files = try source.sideFileNames.filter { name in
-      !Self.replacedSuffixes.contains { name.hasSuffix($0) }
+      !WeightFileNames.suffixes.contains { name.hasSuffix($0) }
     }.map { name in
       // Two names that Swift holds equal although their bytes differ cannot both be looked up.
       guard seen.insert(name).inserted else {

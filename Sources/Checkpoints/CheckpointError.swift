@@ -16,6 +16,8 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
     case truncated(needed: UInt64, available: Int)
     /// The header claims to be larger than any real one.
     case headerTooLarge(bytes: UInt64, limit: Int)
+    /// The header counts more of something than the rest of the file has room for.
+    case countTooLarge(what: String, count: UInt64, available: Int)
     /// The header is not the JSON that is expected.
     case badHeader(JSONError)
     /// The header or configuration lacks this, or has another kind of value for it.
@@ -52,6 +54,26 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
     case badValue(found: String, expected: String)
     /// A valid file that uses something this version cannot read.
     case unsupported(String)
+    /// Decoded bytes, or values made from the file, beyond what a file of this size may take.
+    case tooLarge(what: String, bytes: Int, limit: Int)
+    /// More of something than the reader goes through.
+    case tooMany(what: String, count: Int, limit: Int)
+    /// What stands at this byte is not what the format has there.
+    case damaged(what: String, offset: Int)
+    /// A tensor that reaches beyond the bytes it is a view of.
+    case beyondStorage(offset: Int, shape: [Int], bytes: Int)
+    /// A pickle names something that is no part of a tensor.
+    case foreignGlobal(String)
+    /// The name of an archive's entry leads out of it, or is none.
+    case unsafeEntryName(String)
+    /// An archive holds two entries of one name.
+    case duplicateEntry(String)
+    /// The archive lacks an entry.
+    case missingEntry(String)
+    /// The bytes of an archive's entry are not those that were stored.
+    case damagedEntry(String)
+    /// What the HDF5 library says about the file.
+    case hdf5(String)
     /// A file that begins like none of the formats.
     case unknownFormat(known: [String], start: [UInt8])
     /// The folder lacks a file.
@@ -85,6 +107,8 @@ extension CheckpointError.Problem: CustomStringConvertible {
       "truncated: \(needed) bytes are needed, the file has \(available); fetch it again"
     case .headerTooLarge(let bytes, let limit):
       "the header claims \(bytes) bytes, more than the limit of \(limit); not a safetensors file?"
+    case .countTooLarge(let what, let count, let available):
+      "the header counts \(count) \(what), the \(available) bytes that are left cannot hold them"
     case .badHeader(let error): "the header is damaged: \(error)"
     case .missing(let key, let expected): "'\(key)' is missing or not \(expected)"
     case .unknownType(let name): "the element type '\(name)' is unknown"
@@ -109,6 +133,21 @@ extension CheckpointError.Problem: CustomStringConvertible {
       "has \(columns) columns; \(encoding) stores blocks of \(multiple)"
     case .badValue(let found, let expected): "found \(found), expected \(expected)"
     case .unsupported(let what): "\(what) is not supported"
+    case .tooLarge(let what, let bytes, let limit):
+      "\(what) \(bytes) bytes, the limit is \(limit) (the file's size and 64 MB); store it uncompressed"
+        + " and contiguous"
+    case .tooMany(let what, let count, let limit): "\(count) \(what), the limit is \(limit)"
+    case .damaged(let what, let offset): "damaged at byte \(offset): \(what)"
+    case .beyondStorage(let offset, let shape, let bytes):
+      "the shape \(shape) from element \(offset) on reaches beyond its storage of \(bytes) bytes"
+    case .foreignGlobal(let name):
+      "the pickle names '\(name)', which is no part of a tensor; nothing of it was run. Save the model's"
+        + " state_dict() alone and give that file"
+    case .unsafeEntryName(let name): "the archive's entry '\(name)' has a name that leads out of it"
+    case .duplicateEntry(let name): "the archive holds '\(name)' twice"
+    case .missingEntry(let name): "the archive has no '\(name)'; fetch it again"
+    case .damagedEntry(let name): "the archive's entry '\(name)' is damaged; fetch it again"
+    case .hdf5(let message): "the HDF5 library says: \(message)"
     case .unknownFormat(let known, let start):
       "is none of the formats that are read (\(known.joined(separator: ", "))); it begins with "
         + "\(start.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " "))"

@@ -12,6 +12,14 @@ public protocol CheckpointFormat {
   static func open(_ path: String) throws -> any Checkpoint
 }
 
+/// Names of files that hold weights.
+public enum WeightFileNames {
+  /// Weights in other formats beside a checkpoint's own: an output replaces them and leaves them out.
+  public static let suffixes = [
+    ".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".tflite",
+  ]
+}
+
 /// The formats that need nothing but this module, in the order in which they are asked.
 public enum CheckpointFormats {
   /// Bytes that `recognizes` gets to see.
@@ -20,7 +28,12 @@ public enum CheckpointFormats {
   /// The formats.
   public static var all: [any CheckpointFormat.Type] {
     [
-      SafetensorsFormat.self
+      SafetensorsFormat.self,
+      GGUFFormat.self,
+      NumPyArrayFormat.self,
+      NumPyArchiveFormat.self,
+      LlamaCFormat.self,
+      PyTorchFormat.self,
     ]
   }
 }

@@ -30,6 +30,14 @@ public struct PlainFloats: WeightEncoding, Equatable {
     [EncodedPart(suffix: "", dtype: dtype, shape: [outputs, inputs])]
   }
 
+  /// Every value rounded to the type; float64 is not written.
+  public func encode(_ weight: Matrix) -> EncodedMatrix {
+    let tensor = Tensor(.float32, shape: [weight.rows, weight.columns], copying: weight.values)
+    return EncodedMatrix(
+      encoding: self, outputs: weight.rows, inputs: weight.columns,
+      parts: [tensor.converted(to: dtype)])
+  }
+
   /// The tensor as a matrix.
   public func matrix(outputs: Int, inputs: Int, parts: [Tensor]) -> any LinearOperator {
     FloatMatrix(parts[0])

@@ -10,7 +10,7 @@
 // Checked  GPTQTests: equals the unblocked recurrence in Double for every block size and order
 
 public import Encodings
-public import LinearAlgebra
+import LinearAlgebra
 public import Tensors
 
 /// GPTQ and its options.
@@ -45,11 +45,15 @@ public struct GPTQ: WeightQuantizer, Equatable {
 
   /// Quantizes a weight.
   public func quantize(
-    _ weight: Matrix, moment: DoubleMatrix?, encoding: any WeightEncoding
+    _ weight: Matrix, statistics: InputStatistics, encoding: any WeightEncoding
   ) throws(QuantizationError) -> QuantizedWeight {
+    try check(weight, statistics, encoding)
+    guard let moment = statistics.moment else {
+      throw .needsStatistics(method: Self.method.rawValue)
+    }
     switch encoding {
     case let encoding as GroupIntegers:
-      return try quantize(weight, moment: moment, integers: encoding)
+      return try quantize(weight, moment, onto: encoding)
     default:
       throw .unsupportedPair(
         method: Self.method.rawValue, encoding: encoding.name, known: GroupIntegers.nameList)
@@ -57,14 +61,11 @@ public struct GPTQ: WeightQuantizer, Equatable {
   }
 
   private func quantize(
-    _ weight: Matrix, moment: DoubleMatrix?, integers encoding: GroupIntegers
+    _ weight: Matrix, _ moment: DoubleMatrix, onto encoding: GroupIntegers
   ) throws(QuantizationError) -> QuantizedWeight {
-    guard let moment else { throw .needsStatistics(method: Self.method.rawValue) }
-    precondition(moment.size == weight.columns)
-    try checkNumbers(weight, moment)
     let columns = weight.columns
     let grids = try GroupGrids(
-      of: weight, encoding: encoding, importance: importance(moment, columns: columns),
+      of: weight, encoding: encoding, importance: importance(.moment(moment), columns: columns),
       search: search)
     let diagonal = moment.diagonal
     let order =
@@ -77,7 +78,8 @@ public struct GPTQ: WeightQuantizer, Equatable {
       zeros: grids.zeros.map { UInt8($0) })
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
-      relativeError: relativeError(weight, encoded, moment: moment), isOutputError: true,
+      relativeError: relativeError(weight, encoded, statistics: .moment(moment)),
+      isOutputError: true,
       fallbacks: fallbacks,
       deadInputs: diagonal.count { $0 == 0 })
   }

@@ -5,7 +5,6 @@
 // Checked  RTNTests: codes equal a weight-by-weight definition; no other single code is nearer
 
 public import Encodings
-public import LinearAlgebra
 public import Tensors
 
 /// Plain rounding.
@@ -21,23 +20,36 @@ public struct RTN: WeightQuantizer, Equatable {
 
   /// Quantizes a weight.
   public func quantize(
-    _ weight: Matrix, moment: DoubleMatrix?, encoding: any WeightEncoding
+    _ weight: Matrix, statistics: InputStatistics, encoding: any WeightEncoding
   ) throws(QuantizationError) -> QuantizedWeight {
+    try check(weight, statistics, encoding)
+    let encoded: EncodedMatrix
     switch encoding {
     case let encoding as GroupIntegers:
-      return try quantize(weight, moment: moment, integers: encoding)
+      encoded = try round(weight, statistics, onto: encoding)
+    case let encoding as GGUFBlocks:
+      encoded = encoding.encode(
+        weight,
+        importance: statistics.diagonal == nil
+          ? nil : importance(statistics, columns: weight.columns))
+    case let encoding as PlainFloats:
+      encoded = encoding.encode(weight)
     default:
       throw .unsupportedPair(
-        method: Self.method.rawValue, encoding: encoding.name, known: GroupIntegers.nameList)
+        method: Self.method.rawValue, encoding: encoding.name, known: EncodingRegistry.nameList)
     }
+    return QuantizedWeight(
+      encoded: encoded, method: Self.method,
+      relativeError: relativeError(weight, encoded, statistics: statistics),
+      isOutputError: statistics.diagonal != nil, fallbacks: 0,
+      deadInputs: statistics.diagonal?.count { $0 == 0 } ?? 0)
   }
 
-  private func quantize(
-    _ weight: Matrix, moment: DoubleMatrix?, integers encoding: GroupIntegers
-  ) throws(QuantizationError) -> QuantizedWeight {
-    try checkNumbers(weight, moment)
+  private func round(
+    _ weight: Matrix, _ statistics: InputStatistics, onto encoding: GroupIntegers
+  ) throws(QuantizationError) -> EncodedMatrix {
     let grids = try GroupGrids(
-      of: weight, encoding: encoding, importance: importance(moment, columns: weight.columns),
+      of: weight, encoding: encoding, importance: importance(statistics, columns: weight.columns),
       search: search)
     let columns = weight.columns
     let groups = encoding.groups(inputs: columns), size = encoding.groupSize(inputs: columns)
@@ -58,22 +70,16 @@ public struct RTN: WeightQuantizer, Equatable {
         inverses: inverses.span, zeros: zeros.span, top: Float(encoding.top),
         quantized: &pointSpan, codes: &target)
     }
-    let encoded = encoding.encode(
+    return encoding.encode(
       outputs: weight.rows, inputs: columns, codes: codes, scales: grids.scaleBits,
       zeros: grids.zeros.map { UInt8($0) })
-    return QuantizedWeight(
-      encoded: encoded, method: Self.method,
-      relativeError: relativeError(weight, encoded, moment: moment),
-      isOutputError: moment != nil, fallbacks: 0,
-      deadInputs: moment?.diagonal.count { $0 == 0 } ?? 0)
   }
 }
 
 /// How much each column counts: H's diagonal over its mean, or 1. Inputs that were never seen count a little,
 /// so that their weights are rounded sensibly and not at random.
-func importance(_ moment: DoubleMatrix?, columns: Int) -> [Float] {
-  guard let moment else { return [Float](repeating: 1, count: columns) }
-  let diagonal = moment.diagonal
+func importance(_ statistics: InputStatistics, columns: Int) -> [Float] {
+  guard let diagonal = statistics.diagonal else { return [Float](repeating: 1, count: columns) }
   let mean = diagonal.reduce(0, +) / Double(max(1, columns))
   guard mean > 0 else { return [Float](repeating: 1, count: columns) }
   return diagonal.map { Float($0 / mean) + 1e-4 }

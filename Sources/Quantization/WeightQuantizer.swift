@@ -87,6 +87,31 @@ public struct QuantizedWeight: Sendable {
   }
 }
 
+/// What is known of a layer's inputs.
+public enum InputStatistics: Sendable {
+  /// Nothing: there is no calibration.
+  case none
+  /// The mean square of each input, `[inputs]`.
+  case diagonal([Double])
+  /// The mean of x xᵀ, `[inputs, inputs]`.
+  case moment(DoubleMatrix)
+
+  /// The mean square of each input; nil without calibration.
+  public var diagonal: [Double]? {
+    switch self {
+    case .none: nil
+    case .diagonal(let values): values
+    case .moment(let moment): moment.diagonal
+    }
+  }
+
+  /// The mean of x xᵀ; nil where it is not known.
+  public var moment: DoubleMatrix? {
+    if case .moment(let moment) = self { return moment }
+    return nil
+  }
+}
+
 /// A method that replaces a weight matrix by one in an encoding.
 ///
 /// A conformer is a value that holds its options and nothing else. The same inputs give the same bytes,
@@ -98,28 +123,48 @@ public protocol WeightQuantizer: Sendable {
   ///
   /// - Parameters:
   ///   - weight: `[outputs, inputs]`.
-  ///   - moment: The mean of x xᵀ over the layer's inputs, `[inputs, inputs]`; nil without calibration.
+  ///   - statistics: What is known of the layer's inputs.
   func quantize(
-    _ weight: Matrix, moment: DoubleMatrix?, encoding: any WeightEncoding
+    _ weight: Matrix, statistics: InputStatistics, encoding: any WeightEncoding
   ) throws(QuantizationError) -> QuantizedWeight
 }
 
-/// Rejects weights and statistics that are no numbers, before any method sees them.
-func checkNumbers(_ weight: Matrix, _ moment: DoubleMatrix?) throws(QuantizationError) {
-  let count = countNotFinite(weight.values.span)
-  guard count == 0 else { throw .notFinite(count: count, total: weight.values.count) }
-  if let moment, moment.diagonal.contains(where: { !$0.isFinite }) { throw .badStatistics }
+extension WeightQuantizer {
+  /// Quantizes a weight with the mean of x xᵀ over the layer's inputs; nil without calibration.
+  public func quantize(
+    _ weight: Matrix, moment: DoubleMatrix?, encoding: any WeightEncoding
+  ) throws(QuantizationError) -> QuantizedWeight {
+    try quantize(weight, statistics: moment.map { .moment($0) } ?? .none, encoding: encoding)
+  }
 }
 
-/// ‖(W−Ŵ)X‖² / ‖WX‖² = tr(D H Dᵀ) / tr(W H Wᵀ) with D = W − Ŵ; H = I without statistics.
-func relativeError(_ weight: Matrix, _ encoded: EncodedMatrix, moment: DoubleMatrix?) -> Double {
+/// Rejects weights and statistics that are no numbers, and rows that do not fit, before any method sees them.
+func check(
+  _ weight: Matrix, _ statistics: InputStatistics, _ encoding: any WeightEncoding
+) throws(QuantizationError) {
+  let count = countNotFinite(weight.values.span)
+  guard count == 0 else { throw .notFinite(count: count, total: weight.values.count) }
+  if let diagonal = statistics.diagonal {
+    precondition(diagonal.count == weight.columns)
+    guard diagonal.allSatisfy(\.isFinite) else { throw .badStatistics }
+  }
+  guard weight.columns % encoding.columnMultiple == 0 else {
+    throw .raggedColumns(
+      encoding: encoding.name, columns: weight.columns, multiple: encoding.columnMultiple)
+  }
+}
+
+/// ‖(W−Ŵ)X‖² / ‖WX‖² = tr(D H Dᵀ) / tr(W H Wᵀ) with D = W − Ŵ. Of H only the diagonal counts where no more is
+/// known; H = I without statistics.
+func relativeError(
+  _ weight: Matrix, _ encoded: EncodedMatrix, statistics: InputStatistics
+) -> Double {
   let columns = weight.columns
   // Powers of two cancel in the quotient; they keep products of tiny weights from becoming zero.
   let scale = powerOfTwo(near: weight.values.reduce(0) { max($0, abs($1)) })
-  let factor = moment.map { moment in
-    let scale = powerOfTwo(near: Float(moment.diagonal.max() ?? 0))
-    return moment.values.map { Float($0 * Double(scale)) }
-  }
+  let inputScale = powerOfTwo(near: Float(statistics.diagonal?.max() ?? 0))
+  let factor = statistics.moment.map { $0.values.map { Float($0 * Double(inputScale)) } }
+  let squares = factor == nil ? statistics.diagonal?.map { $0 * Double(inputScale) } : nil
   let decoded = encoded.matrix.decoded()
   let blockRows = 64
   let blocks = (weight.rows + blockRows - 1) / blockRows
@@ -128,10 +173,25 @@ func relativeError(_ weight: Matrix, _ encoded: EncodedMatrix, moment: DoubleMat
       block * blockRows * columns..<min((block + 1) * blockRows, weight.rows) * columns
     let original = weight.values[range].map { $0 * scale }
     let difference = range.map { (weight.values[$0] - decoded.values[$0]) * scale }
+    if let squares {
+      return (energy(difference, squares: squares), energy(original, squares: squares))
+    }
     return (energy(difference, factor, columns), energy(original, factor, columns))
   }
   let error = sums.reduce(0.0) { $0 + $1.error }, total = sums.reduce(0.0) { $0 + $1.total }
   return total > 0 ? max(0, error) / total : 0
+}
+
+/// Σ d_j r_ij² of some rows.
+private func energy(_ rows: [Float], squares: [Double]) -> Double {
+  var sum = 0.0
+  for start in stride(from: 0, to: rows.count, by: squares.count) {
+    for (column, square) in squares.enumerated() {
+      let value = Double(rows[start + column])
+      sum += square * value * value
+    }
+  }
+  return sum
 }
 
 /// A power of two that brings a largest value near 1.

@@ -68,14 +68,27 @@ extension Tensor {
   /// A tensor with the same values in another floating type; the same tensor when it has it already.
   public func converted(to target: DType) -> Tensor {
     guard target != dtype else { return self }
-    let values = floats()
+    let all = converted(elements: 0..<count, to: target)
+    return all.reshaped(shape)
+  }
+
+  /// Some elements, counted in row-major order, as a vector of another floating type.
+  public func converted(elements: Range<Int>, to target: DType) -> Tensor {
+    let shape = [elements.count]
     switch target {
     case .float16, .bfloat16:
-      return Tensor(target, shape: shape, copying: narrow(values.span, to: target))
-    case .float64: return Tensor(target, shape: shape, copying: values.map(Double.init))
+      let patterns =
+        withFloatsInPlace(elements: elements) { narrow($0, to: target) }
+        ?? {
+          let values = floats(elements: elements)
+          return narrow(values.span, to: target)
+        }()
+      return Tensor(target, shape: shape, copying: patterns)
+    case .float64:
+      return Tensor(target, shape: shape, copying: floats(elements: elements).map(Double.init))
     default:
       precondition(target == .float32, "conversion to \(target)")
-      return Tensor(.float32, shape: shape, copying: values)
+      return Tensor(.float32, shape: shape, copying: floats(elements: elements))
     }
   }
 }

@@ -25,6 +25,11 @@ public struct Tensor: Sendable {
     self.init(dtype: dtype, shape: shape, storage: storage, range: 0..<storage.count)
   }
 
+  /// The same bytes with other dimensions, which have as many elements.
+  public func reshaped(_ shape: [Int]) -> Tensor {
+    Tensor(dtype: dtype, shape: shape, storage: storage, range: range)
+  }
+
   /// The number of elements.
   public var count: Int { range.count / dtype.byteCount }
   /// The number of bytes.
@@ -101,5 +106,34 @@ public struct Tensor: Sendable {
         return body(unsafe Span(_unsafeElements: floats))
       }
     }
+  }
+}
+
+extension Tensor {
+  /// A copy with rows in another order.
+  ///
+  /// - Parameter rows: For each row of the result, the row of this tensor; elements of a vector count as rows.
+  public func selectingRows(_ rows: [Int]) -> Tensor {
+    let own = shape.count <= 1 ? count : self.rows
+    let rowBytes = own == 0 ? 0 : byteCount / own
+    var newShape = shape.count <= 1 ? [rows.count] : shape
+    if shape.count > 1 { newShape.replaceSubrange(0..<shape.count - 1, with: [rows.count]) }
+    let storage = StoredBytes(count: rows.count * rowBytes) { target in
+      withBytes { source in
+        unsafe source.withUnsafeBytes { source in
+          unsafe target.withUnsafeMutableBytes { target in
+            for (index, row) in rows.enumerated() {
+              let from = unsafe UnsafeRawBufferPointer(
+                rebasing: source[row * rowBytes..<(row + 1) * rowBytes])
+              unsafe UnsafeMutableRawBufferPointer(
+                rebasing: target[index * rowBytes..<(index + 1) * rowBytes]
+              ).copyMemory(from: from)
+            }
+          }
+        }
+      }
+    }
+    return Tensor(
+      dtype: dtype, shape: newShape, storage: storage, range: 0..<rows.count * rowBytes)
   }
 }

@@ -7,16 +7,13 @@
 
 /// The parts of a ModelProto that matter for BPE.
 struct SentencePieceModel {
-  private struct Piece {
-    var text: [UInt8] = []
-    /// 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte.
-    var type: UInt64 = 1
-  }
+  typealias Piece = SentencePieceVocabulary.Piece
 
-  private var pieces: [Piece] = []
+  private(set) var pieces: [Piece] = []
   private var modelType: UInt64 = 1
-  private var firstID: Int? = 1
-  private var addsDummyPrefix = true
+  private(set) var firstID: Int? = 1
+  private(set) var lastID: Int? = 2
+  private(set) var addsDummyPrefix = true
   private var hasCharacterMap = false
 
   init(_ bytes: [UInt8]) throws(TokenizerError.Problem) {
@@ -37,7 +34,8 @@ struct SentencePieceModel {
     while let field = try reader.next() {
       switch (field.number, field.value) {
       case (1, .bytes(let text)): piece.text = Array(text)
-      case (3, .integer(let type)): piece.type = type
+      case (2, .fixed(let bits)): piece.score = Float(bitPattern: UInt32(truncatingIfNeeded: bits))
+      case (3, .integer(let type)): piece.type = Int(clamping: type)
       default: break
       }
     }
@@ -58,6 +56,7 @@ struct SentencePieceModel {
       case (3, .integer(let type)): modelType = type
       // Negative for none, as 64 bits.
       case (41, .integer(let id)): firstID = id < UInt64(Int32.max) ? Int(id) : nil
+      case (42, .integer(let id)): lastID = id < UInt64(Int32.max) ? Int(id) : nil
       default: break
       }
     }
@@ -150,8 +149,8 @@ private struct ProtobufReader {
   enum Value {
     case integer(UInt64)
     case bytes(ArraySlice<UInt8>)
-    /// Fixed 32 or 64 bits: nothing that is used here.
-    case fixed
+    /// Fixed 32 or 64 bits.
+    case fixed(UInt64)
   }
 
   private var rest: ArraySlice<UInt8>
@@ -166,11 +165,15 @@ private struct ProtobufReader {
     let tag = try varint()
     switch tag & 7 {
     case 0: return (tag >> 3, .integer(try varint()))
-    case 1: return (tag >> 3, try take(8).isEmpty ? .fixed : .fixed)
+    case 1: return (tag >> 3, .fixed(fixed(try take(8))))
     case 2: return (tag >> 3, .bytes(try take(try varint())))
-    case 5: return (tag >> 3, try take(4).isEmpty ? .fixed : .fixed)
+    case 5: return (tag >> 3, .fixed(fixed(try take(4))))
     default: throw malformed("wire type \(tag & 7) is unknown")
     }
+  }
+
+  private func fixed(_ bytes: ArraySlice<UInt8>) -> UInt64 {
+    bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
   }
 
   private func malformed(_ reason: String) -> TokenizerError.Problem {

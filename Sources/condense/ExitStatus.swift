@@ -45,6 +45,7 @@ enum ExitStatus {
       }
     case is TokenizerError, is TextError, is DriftError, is JSONError: return malformedInput
     case is QuantizationError, is LayerError: return malformedInput
+    case is ExportError: return malformedInput
     case is EncodingRuleError: return usage
     case is VerificationError: return answerIsNo
     case let error as RecipeError:

@@ -1,41 +1,68 @@
 import ArgumentParser
 import Bundles
+import Checkpoints
 import Pipeline
 import Tensors
 
 struct Pack: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Write a checkpoint as one bundle.",
-    discussion: "Encoded weights stay as they are: pack never quantizes.")
+    abstract: "Write a checkpoint as one bundle, or in the formats that other engines load.",
+    discussion: """
+      Encoded weights stay as they are: pack never quantizes. With several formats OUTPUT is a stem: \
+      NAME.condensed, NAME.gguf, the folders NAME.compressed-tensors and NAME.safetensors.
+      """)
 
-  @Argument(help: "A checkpoint folder or a bundle.") var input: String
-  @Argument(help: "The bundle to write, NAME.condensed.") var output: String
+  @Argument(help: "Any checkpoint: a folder, a bundle or another program's file.") var input: String
+  @Argument(help: "The bundle to write, NAME.condensed, or another format's file or folder.")
+  var output: String
   @Option(
-    help: "Type of the floats that are not encoded: f32, f16 or bf16; as they are by default.")
-  var dtype: String?
-  @Flag(inversion: .prefixedNo, help: "Carry a self-test.") var selfTest = true
+    name: .customLong("format"),
+    help: ArgumentHelp(
+      "One or several of \(ExportRun.formatNames.joined(separator: ", ")), with commas.",
+      valueName: "formats"))
+  var formats = "condensed"
+  @OptionGroup(title: "Format") var format: ExportArguments
+  @Flag(help: "Write weights in encodings that a format lacks as floats.") var decode = false
+  @Flag(inversion: .prefixedNo, help: "Carry a self-test in the bundle.") var selfTest = true
   @Flag(help: "Replace an existing output.") var force = false
   @OptionGroup(title: "Common") var common: CommonOptions
 
-  static let types: [String: DType] = ["f32": .float32, "f16": .float16, "bf16": .bfloat16]
+  private var formatNames: [String] { formats.split(separator: ",").map(String.init) }
 
   func validate() throws {
-    if let dtype, Self.types[dtype] == nil {
-      throw ValidationError("--dtype is '\(dtype)'; it must be f32, f16 or bf16")
+    let known = ExportRun.formatNames
+    if let wrong = formatNames.first(where: { !known.contains($0) }) {
+      throw ValidationError(
+        "--format names '\(wrong)'; it must be one of \(known.joined(separator: ", "))")
+    }
+    guard !formatNames.isEmpty, Set(formatNames).count == formatNames.count else {
+      throw ValidationError("--format must name each format once")
+    }
+    if formatNames == ["condensed"], decode || format.maxShardSize != nil {
+      throw ValidationError("--decode and --max-shard-size are not for bundles alone")
     }
   }
 
   func run() throws {
     _ = common.start()
-    let request = PackRequest(dtype: dtype.flatMap { Self.types[$0] }, selfTest: selfTest)
-    let result = try PackRun(input: try CheckpointOpener.open(input), request: request)
-      .run(output: output, force: force)
+    let result = try ExportRun(
+      input: try AnyCheckpoint.open(input), formats: formatNames,
+      options: try format.options(decodes: decode),
+      pack: PackRequest(dtype: format.type, selfTest: selfTest), stage: "pack"
+    ).run(output: output, force: force)
     guard !common.quiet else { return }
-    if !result.droppedFiles.isEmpty {
+    Self.print(result)
+  }
+
+  /// What was written, and what was not.
+  static func print(_ result: [ExportedOutput]) {
+    for output in result {
+      for note in output.report.notes { Terminal.print(note) }
+      let files = output.report.files.count
       Terminal.print(
-        "left out (weights in other formats): " + result.droppedFiles.joined(separator: ", "))
+        "wrote \(output.path): \(output.report.byteCount) bytes"
+          + (files > 1 ? " in \(files) files" : ""))
     }
-    Terminal.print("wrote \(output): \(result.byteCount) bytes")
   }
 }
 

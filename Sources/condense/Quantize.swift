@@ -25,6 +25,11 @@ struct Quantize: ParsableCommand {
     parsing: .upToNextOption,
     help: ArgumentHelp("Calibration text; encoders read a sentence a line.", valueName: "file"))
   var calibration: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "A file of llama-imatrix with the importance of each input, for rtn without calibration text.",
+      valueName: "file.gguf"))
+  var imatrix: String?
   @Option(help: "Calibration tokens.") var tokens = 65536
   @Option(help: "Tokens of a calibration window.") var context = 256
   @Option(help: "Of the choice of calibration windows.") var seed = 0
@@ -59,6 +64,9 @@ struct Quantize: ParsableCommand {
     guard (1...1 << 16).contains(blockSize) else {
       throw ValidationError("--block-size is \(blockSize); it must be 1 to 65536")
     }
+    guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
+      throw ValidationError("--imatrix is for --method rtn without --calibration")
+    }
     guard method != .gptq || !calibration.isEmpty else {
       throw ValidationError("--method gptq needs --calibration FILE")
     }
@@ -76,6 +84,7 @@ struct Quantize: ParsableCommand {
     request.actOrder = actOrder
     request.search = grid
     request.trueSequential = trueSequential
+    request.imatrix = imatrix
     let checkpoint = try CheckpointOpener.open(input)
     let stage = QuantizeRun(input: checkpoint, request: request)
     let measure =
@@ -96,11 +105,24 @@ struct Quantize: ParsableCommand {
       table.finish(result, output: output)
       if let drift { Terminal.print(Eval.table(drift)) }
     }
+    Self.warn(result.requantized, input: input)
     let fallbacks = result.layers.reduce(0) { $0 + $1.fallbacks }
     guard fallbacks == 0 else {
       Terminal.printError("\(output): \(fallbacks) fallbacks (none is allowed); see lineage.json")
       throw ExitCode(ExitStatus.answerIsNo)
     }
+  }
+}
+
+extension Quantize {
+  /// A word on weights that were quantized before: what they lost then is not in any figure of this stage.
+  static func warn(_ requantized: [(tensor: String, encoding: String)], input: String) {
+    guard let first = requantized.first else { return }
+    let names = Set(requantized.map(\.encoding)).sorted().joined(separator: ", ")
+    Terminal.printError(
+      "warning: \(input): \(requantized.count) weights (first '\(first.tensor)') were quantized before, as "
+        + "\(names); errors and drift are measured against those, and what was lost then is lost on top: "
+        + "quantize the original instead")
   }
 }
 

@@ -76,7 +76,8 @@ import Testing
     for index in 0..<500 { weight.values[index] = abs(weight.values[index]) + 0.2 }
     let h = correlatedMoment(100)
     for moment in [nil, h] {
-      let importance = Quantization.importance(moment, columns: 100)
+      let importance = Quantization.importance(
+        moment.map { .moment($0) } ?? .none, columns: 100)
       let searched = QuantizedParts(
         try RTN(search: .mse).quantize(weight, moment: moment, encoding: encoding), encoding)
       let plain = QuantizedParts(
@@ -140,7 +141,7 @@ import Testing
     let quantized = try RTN().quantize(
       Matrix(rows: 1, columns: 2, values: [1, 2]), moment: moment, encoding: encoding)
     #expect(quantized.deadInputs == 1)
-    #expect(importance(moment, columns: 2) == [1e-4, 2 + 1e-4])
-    #expect(importance(DoubleMatrix(size: 2), columns: 2) == [1, 1])
+    #expect(importance(.moment(moment), columns: 2) == [1e-4, 2 + 1e-4])
+    #expect(importance(.moment(DoubleMatrix(size: 2)), columns: 2) == [1, 1])
   }
 }

@@ -100,6 +100,14 @@ public struct SafetensorsWriter: ~Copyable {
     if let written { throw written }
   }
 
+  /// Appends the next tensor, converted to the layout's type.
+  public mutating func write(_ tensor: Tensor, as dtype: DType) throws(FileError) {
+    let item = layout.items[next]
+    precondition(dtype == item.dtype && tensor.shape == item.shape, item.name)
+    next += 1
+    try file.write(tensor, as: dtype)
+  }
+
   /// Completes the file under its name.
   public consuming func finish() throws(FileError) {
     precondition(next == layout.items.count, "\(next) of \(layout.items.count) tensors written")

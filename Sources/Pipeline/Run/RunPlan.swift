@@ -124,18 +124,18 @@ public struct RunPlan: Sendable {
     _ stage: QuantizeRun, _ assignment: EncodingAssignment, parent: JSONValue
   ) throws -> JSONValue {
     let calibration = try stage.loadCalibration()
-    let layers = assignment.items.compactMap { item -> JSONValue? in
+    let layers = assignment.items.compactMap { item -> LayerRecord? in
       guard case .encode(let encoding) = item.target else { return nil }
-      let method = item.site.method(asked: stage.request.method)
+      let method = item.method(asked: stage.request.method)
       return LayerRecord.planned(
         item.site, encoding: encoding, method: method,
-        isOutputError: calibration != nil && item.site.role != .embedding(isHead: false)
-      ).json
+        isOutputError: calibration != nil && item.site.role != .embedding(isHead: false))
     }
     return Lineage.entry(
       stage: "quantize", options: stage.request.json, seed: stage.request.calibration?.seed ?? 0,
       inputName: FilePath.name(of: stage.input.path), inputHash: noHash,
-      calibration: calibration?.json ?? .null, work: ["layers": .array(layers)], parent: parent)
+      calibration: calibration?.json ?? .null, work: stage.work(layers, assignment),
+      parent: parent)
   }
 
   /// As long as any hash.

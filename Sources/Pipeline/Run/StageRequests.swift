@@ -11,11 +11,13 @@ extension QuantizeStageOptions {
     var rules = [
       EncodingRule(
         pattern: nil,
-        target: try encoding.checked { try EncodingRule.target(Self.name($0, symmetric)) })
+        target: try encoding.checked {
+          try EncodingRule.target(Self.name($0, symmetric), hasPattern: false)
+        })
     ]
     for override in overrides {
       let target = try override.encoding.checked {
-        try EncodingRule.target(Self.name($0, symmetric))
+        try EncodingRule.target(Self.name($0, symmetric), hasPattern: true)
       }
       rules.append(EncodingRule(pattern: override.pattern.value, target: target))
     }

@@ -9,6 +9,8 @@ public import Networks
 public enum TensorTarget: Sendable, Equatable {
   /// Stored in an encoding.
   case encode(any WeightEncoding)
+  /// llama.cpp's file type: each matrix gets the block type that the file type gives it.
+  case mix(GGUFMix)
   /// Left as it is.
   case copy
 
@@ -21,6 +23,7 @@ public enum TensorTarget: Sendable, Equatable {
   public var name: String {
     switch self {
     case .encode(let encoding): encoding.name
+    case .mix(let mix): mix.name
     case .copy: "copy"
     }
   }
@@ -42,28 +45,34 @@ public struct EncodingRule: Sendable, Equatable {
   /// Reads a rule as it stands on the command line.
   public init(_ text: String) throws(EncodingRuleError) {
     let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-    let name = String(parts.last ?? "")
     pattern = parts.count == 2 ? String(parts[0]) : nil
-    target = try Self.target(name)
+    target = try Self.target(String(parts.last ?? ""), hasPattern: parts.count == 2)
     if pattern?.isEmpty == true { throw .emptyPattern(rule: text) }
   }
 
-  /// The target of a name.
-  public static func target(_ name: String) throws(EncodingRuleError) -> TensorTarget {
+  /// The target of a name. GGUF's names mean a whole file type where there is no pattern, and exactly
+  /// that block type where there is one.
+  public static func target(
+    _ name: String, hasPattern: Bool
+  ) throws(EncodingRuleError) -> TensorTarget {
     if name == "copy" { return .copy }
-    guard let encoding = GroupIntegers.named(name) else {
+    if !hasPattern, let mix = GGUFMix.named(name) { return .mix(mix) }
+    guard let encoding = EncodingRegistry.encoding(named: name) else {
       throw .unknownEncoding(
-        name: name, known: GroupIntegers.nameList + ", copy",
+        name: name,
+        known: EncodingRegistry.nameList + ", copy"
+          + (hasPattern ? "" : ", and llama.cpp's file types such as Q4_K_M"),
         nearest: nearestWord(to: name, among: Self.allNames))
     }
     return .encode(encoding)
   }
 
-  private static let allNames: [String] = (2...8).flatMap { bits in
-    (GroupIntegers.groupSizes.map { "g\($0)" } + ["channel"]).flatMap { group in
-      ["int\(bits)-\(group)", "int\(bits)-\(group)-sym"]
-    }
-  }
+  private static let allNames: [String] =
+    (2...8).flatMap { bits in
+      (GroupIntegers.groupSizes.map { "g\($0)" } + ["channel"]).flatMap { group in
+        ["int\(bits)-\(group)", "int\(bits)-\(group)-sym"]
+      }
+    } + GGUFBlockType.allCases.map(\.name) + GGUFMix.names + ["f32", "f16", "bf16"]
 }
 
 /// Why rules cannot be applied.
@@ -156,6 +165,8 @@ public struct EncodingAssignment: Sendable {
     public let target: TensorTarget
     /// The pattern that decided, or why there is none.
     public let rule: String
+    /// The encoding that the rule asks for, where the matrix cannot have it.
+    public let insteadOf: String?
   }
 
   /// The matrices in the order of the work.
@@ -163,8 +174,11 @@ public struct EncodingAssignment: Sendable {
 
   /// Applies rules: a pattern goes before the default, and the last pattern that matches counts.
   ///
+  /// - Parameter isCalibrated: Whether there are activation statistics, which some file types look at.
   /// - Throws: `EncodingRuleError` when a pattern matches nothing.
-  public init(_ rules: [EncodingRule], to sites: [MatrixSite]) throws(EncodingRuleError) {
+  public init(
+    _ rules: [EncodingRule], to sites: [MatrixSite], isCalibrated: Bool
+  ) throws(EncodingRuleError) {
     let patterns = rules.filter { $0.pattern != nil }
     guard
       let standard = rules.last(where: { $0.pattern == nil })
@@ -177,17 +191,27 @@ public struct EncodingAssignment: Sendable {
           pattern: pattern, nearest: nearestWord(to: pattern, among: sites.flatMap(\.aliases)))
       }
     }
+    let places = MixPlaces(sites, isCalibrated: isCalibrated)
     items = sites.map { site in
       for rule in patterns.reversed() {
         let pattern = rule.pattern ?? ""
         if site.aliases.contains(where: { matches($0, pattern: pattern) }) {
-          return Item(site: site, target: rule.target, rule: pattern)
+          return Item(site: site, target: rule.target, rule: pattern, insteadOf: nil)
         }
       }
+      if case .mix(let mix) = standard.target {
+        let choice = mix.type(places.place(of: site))
+        return Item(
+          site: site, target: .encode(GGUFBlocks(choice.type)), rule: mix.name,
+          insteadOf: choice.insteadOf?.name)
+      }
       switch site.role {
-      case .branch, .unknown: return Item(site: site, target: standard.target, rule: "default")
+      case .branch, .unknown:
+        return Item(site: site, target: standard.target, rule: "default", insteadOf: nil)
       case .embedding, .head:
-        return Item(site: site, target: .copy, rule: "embeddings and heads are copied by default")
+        return Item(
+          site: site, target: .copy, rule: "embeddings and heads are copied by default",
+          insteadOf: nil)
       }
     }
   }

@@ -31,7 +31,7 @@ struct FolderPlan {
     contents = source.logicalTensors.compactMap { logical in
       guard !droppedNames.contains(logical.name) else { return nil }
       if let item = targets[logical.name], case .encode(let encoding) = item.target {
-        return (logical, .encode(encoding, method: item.site.method(asked: method)))
+        return (logical, .encode(encoding, method: item.method(asked: method)))
       }
       if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
       return source.tensor(logical.name).map { (logical, .copy($0)) }
@@ -120,10 +120,11 @@ struct FolderPlan {
   }
 }
 
-extension MatrixSite {
+extension EncodingAssignment.Item {
   /// The method that runs when `asked` is asked for. Each row of a separate embedding is read by one
-  /// token; there is no other column to push an error onto, so that it is rounded.
+  /// token; there is no other column to push an error onto, so that it is rounded. So are floats.
   func method(asked: QuantizationMethod) -> QuantizationMethod {
-    role == .embedding(isHead: false) ? .rtn : asked
+    if case .encode(let encoding) = target, encoding is PlainFloats { return .rtn }
+    return site.role == .embedding(isHead: false) ? .rtn : asked
   }
 }

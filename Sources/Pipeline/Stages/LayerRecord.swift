@@ -35,7 +35,8 @@ public struct LayerRecord: Sendable, Equatable {
     ]
   }
 
-  init(_ result: QuantizedWeight, name: String) {
+  /// - Parameter isFallback: Whether another encoding was asked for.
+  init(_ result: QuantizedWeight, name: String, isFallback: Bool) {
     tensor = name
     encoding = result.encoded.encoding.name
     method = result.method.rawValue
@@ -43,7 +44,7 @@ public struct LayerRecord: Sendable, Equatable {
       outputs: result.encoded.outputs, inputs: result.encoded.inputs)
     relativeError = result.relativeError
     isOutputError = result.isOutputError
-    fallbacks = result.fallbacks
+    fallbacks = result.fallbacks + (isFallback ? 1 : 0)
     deadInputs = result.deadInputs
   }
 

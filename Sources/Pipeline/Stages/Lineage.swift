@@ -27,6 +27,10 @@ enum Lineage {
   /// The lineage of a checkpoint; null when it is an original.
   static func parent(of checkpoint: any Checkpoint) throws -> JSONValue {
     if let bundle = checkpoint as? ModelBundle { return bundle.bundleManifest.lineage }
+    if let file = checkpoint as? GGUFCheckpoint {
+      guard let text = file.metadata[GGUFCheckpoint.lineageKey]?.text else { return .null }
+      return (try? JSONValue(parsing: text)) ?? .null
+    }
     return try side("lineage.json", of: checkpoint)
   }
 
@@ -57,6 +61,8 @@ public func contentHash(of checkpoint: any Checkpoint) throws -> String {
       hash.update(ContentHash.of(try folder.sideFile(name)))
     }
     hash.update(try Lineage.parent(of: folder).compactText)
+  } else if let file = checkpoint as? GGUFCheckpoint {
+    for path in file.weightFilePaths { hash.update(try ContentHash.of(file: path)) }
   } else {
     hash.update(try ContentHash.of(file: checkpoint.path))
   }

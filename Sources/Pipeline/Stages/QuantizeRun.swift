@@ -30,6 +30,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var trueSequential = true
   /// Nil for methods without calibration.
   public var calibration: CalibrationRequest?
+  /// A file of llama-imatrix with the mean squares of the layers' inputs, in place of calibration text.
+  public var imatrix: String?
 
   /// A request with the usual options.
   public init(
@@ -40,9 +42,9 @@ public struct QuantizeRequest: Sendable, Equatable {
     self.calibration = calibration
   }
 
-  /// The quantizer that the request names.
-  var quantizer: any WeightQuantizer {
-    switch method {
+  /// The quantizer of a matrix.
+  func quantizer(for item: EncodingAssignment.Item) -> any WeightQuantizer {
+    switch item.method(asked: method) {
     case .rtn: RTN(search: search)
     case .gptq:
       GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search)
@@ -61,6 +63,7 @@ public struct QuantizeRequest: Sendable, Equatable {
       object["block-size"] = .integer(blockSize)
       object["act-order"] = .bool(actOrder)
     }
+    if let imatrix { object["imatrix"] = .string(FilePath.name(of: imatrix)) }
     if calibration != nil { object["true-sequential"] = .bool(trueSequential) }
     return .object(object)
   }
@@ -74,6 +77,8 @@ public struct StageResult: Sendable {
   public let calibration: (asked: Int, used: Int)?
   /// Layers that an interrupted run had finished already.
   public let resumedLayers: Int
+  /// Weights that were no floats before, with the encoding they had: its loss stays in them.
+  public let requantized: [(tensor: String, encoding: String)]
 }
 
 /// Runs `quantize`.
@@ -92,7 +97,9 @@ public struct QuantizeRun {
     let sites =
       FamilyRegistry.family(of: input) == nil
       ? MatrixSite.all(of: input) : MatrixSite.all(of: try FamilyRegistry.network(of: input))
-    return try EncodingAssignment(request.rules, to: sites)
+    return try EncodingAssignment(
+      request.rules, to: sites,
+      isCalibrated: request.calibration != nil || request.imatrix != nil)
   }
 
   /// The hash of everything that the result depends on.
@@ -118,6 +125,28 @@ public struct QuantizeRun {
     )
   }
 
+  /// Weights that are encoded already and will be encoded again.
+  func requantized(_ assignment: EncodingAssignment) -> [(tensor: String, encoding: String)] {
+    assignment.items.compactMap { item in
+      guard case .encode = item.target, let entry = input.manifest[item.site.name],
+        !(entry.encoding is PlainFloats)
+      else { return nil }
+      return (item.site.name, entry.encoding.name)
+    }
+  }
+
+  /// What the lineage says of the work.
+  func work(_ layers: [LayerRecord], _ assignment: EncodingAssignment) -> JSONValue {
+    var object = JSONObject()
+    object["layers"] = .array(layers.map { $0.json })
+    let again = requantized(assignment)
+    if !again.isEmpty {
+      object["requantized"] = .array(
+        again.map { ["tensor": .string($0.tensor), "was": .string($0.encoding)] })
+    }
+    return .object(object)
+  }
+
   /// Refuses what cannot work, before any work.
   func check() throws {
     guard FamilyRegistry.family(of: input) != nil || request.method == .rtn else {
@@ -125,6 +154,13 @@ public struct QuantizeRun {
         path: input.path,
         .unsupported(
           "\(request.method.rawValue) on an unknown architecture (rtn needs no forward pass)"))
+    }
+    if request.imatrix != nil, request.calibration != nil || request.method != .rtn {
+      throw CheckpointError(
+        path: request.imatrix ?? "",
+        .unsupported(
+          "an importance matrix with \(request.method.rawValue) or with calibration text (it is for rtn alone)"
+        ))
     }
     if request.method == .gptq, request.calibration == nil {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
@@ -147,22 +183,23 @@ public struct QuantizeRun {
     let assignment = try assignment()
     try check()
     let loaded = try loadCalibration()
+    let imatrix = try request.imatrix.map { try ImportanceFile(path: $0, for: input) }
     let inputHash = try inputHash ?? contentHash(of: input)
-    let calibration = loaded?.json ?? .null
+    let calibration = loaded?.json ?? imatrix?.json ?? .null
     let key = key(inputHash: inputHash, calibration: calibration)
     guard let output = try StageOutput(path: path, key: key, force: force) else {
-      return StageResult(layers: [], calibration: nil, resumedLayers: 0)
+      return StageResult(layers: [], calibration: nil, resumedLayers: 0, requantized: [])
     }
     do {
       let network = FamilyRegistry.family(of: input) == nil ? nil : try Model(input).network
       let walk = QuantizeWalk(
         assignment: assignment, request: request, output: output, checkpoint: input,
-        progress: progress, finished: finished)
+        imatrix: imatrix, progress: progress, finished: finished)
       let layers = try walk.run(network: network, set: loaded?.set)
       let lineage = Lineage.entry(
         stage: "quantize", options: request.json, seed: request.calibration?.seed ?? 0,
         inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
-        work: ["layers": .array(layers.map { $0.record.json })],
+        work: work(layers.map { $0.record }, assignment),
         parent: try Lineage.parent(of: input))
       try FolderPlan(source: input, assignment: assignment, method: request.method).write(
         to: output.resultPath, layers: layers, lineage: lineage)
@@ -172,162 +209,12 @@ public struct QuantizeRun {
       return StageResult(
         layers: layers.map { $0.record },
         calibration: loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) },
-        resumedLayers: walk.resumedLayers)
+        resumedLayers: walk.resumedLayers, requantized: requantized(assignment))
     } catch {
       // Only an interruption leaves work to resume; an error of the input would come again.
       output.abandon()
       throw error
     }
-  }
-}
-
-/// The walk over the matrices of a model.
-private final class QuantizeWalk {
-  private let assignment: EncodingAssignment
-  private let request: QuantizeRequest
-  private let output: StageOutput
-  private let checkpoint: any Checkpoint
-  private let progress: (String, Double) -> Void
-  private let finished: (LayerRecord, Double) -> Void
-  private var layers: [FinishedLayer] = []
-  private(set) var resumedLayers = 0
-
-  init(
-    assignment: EncodingAssignment, request: QuantizeRequest, output: StageOutput,
-    checkpoint: any Checkpoint, progress: @escaping (String, Double) -> Void,
-    finished: @escaping (LayerRecord, Double) -> Void
-  ) {
-    self.assignment = assignment
-    self.request = request
-    self.output = output
-    self.checkpoint = checkpoint
-    self.progress = progress
-    self.finished = finished
-  }
-
-  func run(network: (any Network)?, set: CalibrationSet?) throws -> [FinishedLayer] {
-    guard let network else { return try runUnknown() }
-    try quantizeEmbedding(network, set)
-    if let set {
-      var stream = LayerStream(network: network, set: set)
-      for (index, sublayer) in network.sublayers.enumerated() {
-        progress("quantize", Double(index) / Double(network.sublayers.count))
-        try quantize(sublayer, stream)
-        stream.advance()
-      }
-      if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
-        try quantize(model.head, moment: { stream.headInputs(of: model).mean() })
-      }
-    } else {
-      for linear in network.linearLayers { try quantize(linear, moment: nil) }
-      if let model = network as? any LanguageModel, !model.isTied {
-        try quantize(model.head, moment: nil)
-      }
-    }
-    progress("quantize", 1)
-    return layers
-  }
-
-  private func isEncoded(_ linear: Linear) -> Bool {
-    guard case .encode = assignment[linear.weightName]?.target else { return false }
-    return true
-  }
-
-  /// One branch, group by group.
-  private func quantize(_ sublayer: any Sublayer, _ stream: LayerStream) throws {
-    let groups = sublayer.groups
-    var early: [Int: DoubleMatrix] = [:]
-    let needed = groups.indices.filter { groups[$0].contains(where: isEncoded) }
-    if !request.trueSequential {
-      // All of them before the first layer changes, in a resumed run too: the bytes must be the same.
-      for group in needed {
-        early[group] = stream.inputs(ofGroup: group).mean()
-      }
-    }
-    for group in needed {
-      var moment = early[group]
-      for linear in groups[group] {
-        try quantize(linear) {
-          let current = moment ?? stream.inputs(ofGroup: group).mean()
-          moment = current
-          return current
-        }
-      }
-    }
-  }
-
-  /// The embedding comes first, so that all branches see it as it will be. As a tied head it is measured
-  /// with the head's inputs in the original model; alone, each row is read by one token, and there is no
-  /// other column to push an error onto: then it is rounded.
-  private func quantizeEmbedding(_ network: any Network, _ set: CalibrationSet?) throws {
-    guard isEncoded(network.embedding) else { return }
-    guard let model = network as? any LanguageModel, model.isTied, let set else {
-      let role = assignment[network.embedding.weightName]?.site.method(asked: request.method)
-      try quantize(
-        network.embedding, moment: nil,
-        quantizer: role == .rtn ? RTN(search: request.search) : nil)
-      return
-    }
-    try quantize(network.embedding) {
-      var stream = LayerStream(network: network, set: set)
-      for index in network.sublayers.indices {
-        self.progress("head statistics", Double(index) / Double(network.sublayers.count))
-        stream.advance()
-      }
-      return stream.headInputs(of: model).mean()
-    }
-  }
-
-  /// One layer: from an earlier run, or by the method.
-  private func quantize(
-    _ linear: Linear, moment: (() -> DoubleMatrix)?, quantizer: (any WeightQuantizer)? = nil
-  ) throws {
-    guard case .encode(let encoding) = assignment[linear.weightName]?.target else { return }
-    let weight = linear.matrix
-    linear.matrix = try finish(linear.weightName) {
-      try (quantizer ?? request.quantizer).quantize(
-        weight.decoded(), moment: moment?(), encoding: encoding)
-    }.matrix
-  }
-
-  private func finish(
-    _ name: String, _ work: () throws -> QuantizedWeight
-  ) throws -> EncodedMatrix {
-    let path = output.layerPath(layers.count)
-    let start = ContinuousClock.now
-    if let layer = try FinishedLayer.read(path, tensor: name) {
-      layers.append(layer)
-      resumedLayers += 1
-      finished(layer.record, 0)
-      return layer.encoded
-    }
-    let result: QuantizedWeight
-    do {
-      result = try work()
-    } catch let error as QuantizationError {
-      throw LayerError(path: checkpoint.path, tensor: name, error)
-    }
-    let layer = FinishedLayer(
-      record: LayerRecord(result, name: name),
-      encoded: result.encoded)
-    try layer.write(to: path)
-    layers.append(layer)
-    finished(layer.record, (ContinuousClock.now - start) / .seconds(1))
-    return layer.encoded
-  }
-
-  /// The matrices of a checkpoint without a known architecture, each for itself.
-  private func runUnknown() throws -> [FinishedLayer] {
-    for (index, item) in assignment.items.enumerated() {
-      guard case .encode(let encoding) = item.target else { continue }
-      progress("quantize", Double(index) / Double(assignment.items.count))
-      let weight = try checkpoint.weight(
-        item.site.name, outputs: item.site.outputs, inputs: item.site.inputs)
-      _ = try finish(item.site.name) {
-        try request.quantizer.quantize(weight.decoded(), moment: nil, encoding: encoding)
-      }
-    }
-    return layers
   }
 }
 

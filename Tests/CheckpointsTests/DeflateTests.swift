@@ -2,7 +2,7 @@ import TestSupport
 import Tensors
 import Testing
 
-@testable import Bundles
+@testable import Checkpoints
 
 @Suite struct DeflateTests {
   @Test func streamsAreReadBack() {

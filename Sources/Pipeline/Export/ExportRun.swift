@@ -1,0 +1,154 @@
+// `pack` and `convert`: one checkpoint, written in one or several formats, each read back.
+
+import Bundles
+public import Checkpoints
+public import JSONDocuments
+import Networks
+public import Tensors
+
+/// One output.
+public struct ExportedOutput: Sendable {
+  /// The file or folder.
+  public let path: String
+  /// What the writer did.
+  public let report: ExportReport
+}
+
+/// Writes a checkpoint in some formats.
+public struct ExportRun {
+  let input: any Checkpoint
+  let formats: [String]
+  let options: ExportOptions
+  let pack: PackRequest
+  let stage: String
+
+  /// The name of our own format.
+  static let bundleName = "condensed"
+  /// The names of all formats.
+  public static var formatNames: [String] { [bundleName] + ExportFormats.all.map { $0.name } }
+
+  /// A run.
+  ///
+  /// - Parameter stage: What the lineage calls it: `pack` or `convert`.
+  public init(
+    input: any Checkpoint, formats: [String], options: ExportOptions, pack: PackRequest,
+    stage: String
+  ) {
+    self.input = input
+    self.formats = formats
+    self.options = options
+    self.pack = pack
+    self.stage = stage
+  }
+
+  /// The format that an output's name asks for: its ending, or a checkpoint folder.
+  public static func formatName(ofOutput path: String) -> String {
+    if path.hasSuffix(".condensed") { return bundleName }
+    return ExportFormats.all.first { !$0.suffix.isEmpty && path.hasSuffix($0.suffix) }?.name
+      ?? SafetensorsExport.name
+  }
+
+  /// Writes the outputs, one after the other.
+  public func run(output path: String, force: Bool) throws -> [ExportedOutput] {
+    let outputs = formats.map { ($0, self.path(path, for: $0)) }
+    for (_, own) in outputs where !force && FilePath.kind(of: own) != nil {
+      throw CheckpointError(path: own, .outputExists)
+    }
+    return try outputs.map { try write($0, to: $1, force: force) }
+  }
+
+  /// With one format the name is taken as it is; with several it is a stem.
+  private func path(_ path: String, for format: String) -> String {
+    guard formats.count > 1 else { return FilePath.withoutTrailingSlash(path) }
+    var stem = FilePath.withoutTrailingSlash(path)
+    for suffix in [".condensed"] + ExportFormats.all.map({ $0.suffix })
+    where !suffix.isEmpty && stem.hasSuffix(suffix) {
+      stem = String(stem.dropLast(suffix.count))
+      break
+    }
+    let suffix = ExportFormats.named(format)?.suffix ?? ".condensed"
+    return stem + (suffix.isEmpty ? "." + format : suffix)
+  }
+
+  private func write(_ name: String, to path: String, force: Bool) throws -> ExportedOutput {
+    guard let format = ExportFormats.named(name) else {
+      let result = try PackRun(input: input, request: pack).run(output: path, force: force)
+      var report = ExportReport()
+      report.files = [path]
+      report.byteCount = result.byteCount
+      report.notes = result.droppedFiles.map { "left out: '\($0)', weights in another format" }
+      return ExportedOutput(path: path, report: report)
+    }
+    if force { try FilePath.remove(path) }
+    let parent = try Lineage.parent(of: input)
+    // A conversion changes no value: it carries the lineage on.
+    let lineage =
+      stage == "convert"
+      ? parent
+      : Lineage.entry(
+        stage: stage, options: options.json, seed: 0, inputName: FilePath.name(of: input.path),
+        inputHash: try contentHash(of: input), calibration: .null, work: .null, parent: parent)
+    let report = try format.write(input, to: path, options: options, lineage: lineage)
+    do {
+      try format.readBack(readable(path, report))
+    } catch {
+      for file in report.files { try? FilePath.remove(file) }
+      try? FilePath.remove(path)
+      throw error
+    }
+    return ExportedOutput(path: path, report: report)
+  }
+
+  /// What opens the output: the folder or file itself, or the first part of a split one.
+  private func readable(_ path: String, _ report: ExportReport) -> String {
+    FilePath.kind(of: path) != nil ? path : report.files.first ?? path
+  }
+}
+
+/// Opens a model of any format that this program knows.
+public enum AnyCheckpoint {
+  /// Opens a checkpoint folder, a bundle or another program's file.
+  public static func open(_ path: String) throws -> any Checkpoint {
+    try CheckpointOpener.open(path)
+  }
+}
+
+/// A checkpoint with a tokenizer that it did not bring.
+public struct CheckpointWithTokenizer: Checkpoint {
+  private let source: any Checkpoint
+  private let tokenizerName: String
+  private let tokenizer: [UInt8]
+
+  /// - Parameter tokenizer: A tokenizer.json or a SentencePiece model.
+  public init(_ source: any Checkpoint, tokenizer path: String) throws {
+    self.source = source
+    tokenizer = try FilePath.read(path)
+    tokenizerName =
+      tokenizer.first(where: { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }) == UInt8(ascii: "{")
+      ? "tokenizer.json" : "tokenizer.model"
+  }
+
+  /// The file, as the caller named it.
+  public var path: String { source.path }
+  /// What the format is called in messages.
+  public var formatName: String { source.formatName }
+  /// The model's configuration.
+  public var configuration: JSONValue { source.configuration }
+  /// The encoded weights.
+  public var manifest: WeightManifest { source.manifest }
+  /// The stored tensors.
+  public var tensorNames: [String] { source.tensorNames }
+  /// A view of one stored tensor; nil when there is none of this name.
+  public func tensor(_ name: String) -> Tensor? { source.tensor(name) }
+  /// The source's files and the tokenizer.
+  public var sideFileNames: [String] {
+    (source.sideFileNames.filter { !["tokenizer.json", "tokenizer.model"].contains($0) }
+      + [tokenizerName]).sorted()
+  }
+  /// The bytes of a side file.
+  public func sideFile(_ name: String) throws -> [UInt8] {
+    name == tokenizerName ? tokenizer : try source.sideFile(name)
+  }
+  /// Bytes of everything.
+  public var byteCount: Int { source.byteCount + tokenizer.count }
+}

@@ -1,0 +1,166 @@
+// The walk over the matrices of a model: which one, with which inputs, and what an interrupted run left.
+
+import Calibration
+import Checkpoints
+import Encodings
+import LinearAlgebra
+import Networks
+import Quantization
+import Tensors
+
+/// The walk over the matrices of a model.
+final class QuantizeWalk {
+  private let assignment: EncodingAssignment
+  private let request: QuantizeRequest
+  private let output: StageOutput
+  private let checkpoint: any Checkpoint
+  private let imatrix: ImportanceFile?
+  private let progress: (String, Double) -> Void
+  private let finished: (LayerRecord, Double) -> Void
+  private var layers: [FinishedLayer] = []
+  private(set) var resumedLayers = 0
+
+  init(
+    assignment: EncodingAssignment, request: QuantizeRequest, output: StageOutput,
+    checkpoint: any Checkpoint, imatrix: ImportanceFile?,
+    progress: @escaping (String, Double) -> Void,
+    finished: @escaping (LayerRecord, Double) -> Void
+  ) {
+    self.assignment = assignment
+    self.request = request
+    self.output = output
+    self.checkpoint = checkpoint
+    self.imatrix = imatrix
+    self.progress = progress
+    self.finished = finished
+  }
+
+  func run(network: (any Network)?, set: CalibrationSet?) throws -> [FinishedLayer] {
+    guard let network else { return try runUnknown() }
+    try quantizeEmbedding(network, set)
+    if let set {
+      var stream = LayerStream(network: network, set: set)
+      for (index, sublayer) in network.sublayers.enumerated() {
+        progress("quantize", Double(index) / Double(network.sublayers.count))
+        try quantize(sublayer, stream)
+        stream.advance()
+      }
+      if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
+        try quantize(model.head) { .moment(stream.headInputs(of: model).mean()) }
+      }
+    } else {
+      for linear in network.linearLayers { try quantize(linear) { self.known(linear.weightName) } }
+      if let model = network as? any LanguageModel, !model.isTied {
+        try quantize(model.head) { self.known(model.head.weightName) }
+      }
+    }
+    progress("quantize", 1)
+    return layers
+  }
+
+  private func isEncoded(_ linear: Linear) -> Bool {
+    guard case .encode = assignment[linear.weightName]?.target else { return false }
+    return true
+  }
+
+  /// One branch, group by group.
+  private func quantize(_ sublayer: any Sublayer, _ stream: LayerStream) throws {
+    let groups = sublayer.groups
+    var early: [Int: DoubleMatrix] = [:]
+    let needed = groups.indices.filter { groups[$0].contains(where: isEncoded) }
+    if !request.trueSequential {
+      // All of them before the first layer changes, in a resumed run too: the bytes must be the same.
+      for group in needed {
+        early[group] = stream.inputs(ofGroup: group).mean()
+      }
+    }
+    for group in needed {
+      var moment = early[group]
+      for linear in groups[group] {
+        try quantize(linear) {
+          let current = moment ?? stream.inputs(ofGroup: group).mean()
+          moment = current
+          return .moment(current)
+        }
+      }
+    }
+  }
+
+  /// The embedding comes first, so that all branches see it as it will be. As a tied head it is measured
+  /// with the head's inputs in the original model; alone, each row is read by one token, and there is no
+  /// other column to push an error onto: then it is rounded.
+  private func quantizeEmbedding(_ network: any Network, _ set: CalibrationSet?) throws {
+    guard isEncoded(network.embedding) else { return }
+    guard let model = network as? any LanguageModel, model.isTied, let set else {
+      try quantize(network.embedding) { self.known(network.embedding.weightName) }
+      return
+    }
+    try quantize(network.embedding) {
+      var stream = LayerStream(network: network, set: set)
+      for index in network.sublayers.indices {
+        self.progress("head statistics", Double(index) / Double(network.sublayers.count))
+        stream.advance()
+      }
+      return .moment(stream.headInputs(of: model).mean())
+    }
+  }
+
+  /// What an importance file says of a weight's inputs.
+  private func known(_ name: String) -> InputStatistics {
+    imatrix?.diagonal(of: name).map { .diagonal($0) } ?? .none
+  }
+
+  /// One layer: from an earlier run, or by the method.
+  private func quantize(_ linear: Linear, statistics: () -> InputStatistics) throws {
+    guard let item = assignment[linear.weightName], case .encode(let encoding) = item.target else {
+      return
+    }
+    let weight = linear.matrix
+    linear.matrix = try finish(item) {
+      try request.quantizer(for: item).quantize(
+        weight.decoded(), statistics: statistics(), encoding: encoding)
+    }.matrix
+  }
+
+  private func finish(
+    _ item: EncodingAssignment.Item, _ work: () throws -> QuantizedWeight
+  ) throws -> EncodedMatrix {
+    let name = item.site.name
+    let path = output.layerPath(layers.count)
+    let start = ContinuousClock.now
+    if let layer = try FinishedLayer.read(path, tensor: name) {
+      layers.append(layer)
+      resumedLayers += 1
+      finished(layer.record, 0)
+      return layer.encoded
+    }
+    let result: QuantizedWeight
+    do {
+      result = try work()
+    } catch let error as QuantizationError {
+      throw LayerError(path: checkpoint.path, tensor: name, error)
+    }
+    let layer = FinishedLayer(
+      record: LayerRecord(result, name: name, isFallback: item.insteadOf != nil),
+      encoded: result.encoded)
+    try layer.write(to: path)
+    layers.append(layer)
+    finished(layer.record, (ContinuousClock.now - start) / .seconds(1))
+    return layer.encoded
+  }
+
+  /// The matrices of a checkpoint without a known architecture, each for itself.
+  private func runUnknown() throws -> [FinishedLayer] {
+    for (index, item) in assignment.items.enumerated() {
+      guard case .encode(let encoding) = item.target else { continue }
+      progress("quantize", Double(index) / Double(assignment.items.count))
+      let weight = try checkpoint.weight(
+        item.site.name, outputs: item.site.outputs, inputs: item.site.inputs)
+      _ = try finish(item) {
+        try request.quantizer(for: item).quantize(
+          weight.decoded(), statistics: known(item.site.name), encoding: encoding)
+      }
+    }
+    return layers
+  }
+}
