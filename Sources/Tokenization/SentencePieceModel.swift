@@ -2,7 +2,7 @@
 //
 // Source   https://github.com/google/sentencepiece, src/sentencepiece_model.proto; how pieces
 //          become merges, and the steps around the model, as the package `transformers` converts
-//          Llama's: every split of a piece into two pieces is a merge, early pieces first.
+//          Llama's: every split of a piece into two pieces is a merge, the piece with the highest score first.
 // Checked  ids equal that conversion; a model with its own character map is refused by name
 
 /// The parts of a ModelProto that matter for BPE.
@@ -128,7 +128,12 @@ struct SentencePieceModel {
   private func merges(_ vocabulary: Vocabulary) -> MergeTable {
     var table = MergeTable(capacity: pieces.count)
     var rank: Int32 = 0
-    for (id, piece) in pieces.enumerated() {
+    // Llama 2 puts its runs of blanks early in the list and gives them the least score of all.
+    let order = pieces.indices.sorted {
+      (pieces[$1].score, $0) < (pieces[$0].score, $1)
+    }
+    for id in order {
+      let piece = pieces[id]
       let span = piece.text.span
       for split in piece.text.indices.dropFirst() where piece.text[split] & 0xC0 != 0x80 {
         guard let left = vocabulary.id(of: span, 0..<split),

@@ -20,7 +20,7 @@ struct Inspect: ParsableCommand {
 
   func run() throws {
     _ = common.start()
-    let inspection = try Inspection(try CheckpointOpener.open(input))
+    let inspection = try Inspection(try AnyCheckpoint.open(input))
     if json {
       Terminal.print(inspection.json.indentedText)
       return

@@ -66,7 +66,7 @@ public final class RecipeRun {
     self.output = FilePath.withoutTrailingSlash(output)
     self.cache = cache
     self.observer = observer
-    original = try CheckpointOpener.open(recipe.model.value)
+    original = try AnyCheckpoint.open(recipe.model.value)
     originalHash = try contentHash(of: original)
     try RunPlan.check(recipe, original: original)
     try InputHashes.check(recipe)
