@@ -16,6 +16,19 @@ struct SentencePieceModel {
   private(set) var addsDummyPrefix = true
   private var hasCharacterMap = false
 
+  /// The model of some pieces, with the usual settings of Llama.
+  init(pieces: [Piece]) throws(TokenizerError.Problem) {
+    self.pieces = pieces
+    modelType = 2
+    for (index, piece) in pieces.enumerated() {
+      if let offset = firstInvalidUTF8(piece.text.span) {
+        throw .badRecord(
+          format: "llama2.c vocabulary", index: index,
+          reason: "the piece is not UTF-8 at byte \(offset)")
+      }
+    }
+  }
+
   init(_ bytes: [UInt8]) throws(TokenizerError.Problem) {
     var reader = ProtobufReader(bytes[...])
     while let field = try reader.next() {
