@@ -39,8 +39,8 @@ struct HDF5Answer {
       throw CheckpointError(path: path, .truncated(needed: 8, available: 0))
     }
     let limit = DecodedLimit.bytes(fileBytes: range.count)
-    // Deflate gives more than 100 MB a second; a loop ends after some seconds.
-    let seconds = UInt32(clamping: 5 + limit / 20_000_000)
+    // Inflating gives more than 100 MB a second; a loop ends after a second or some.
+    let seconds = UInt32(clamping: 1 + limit / 100_000_000)
     let outcome = HDF5Library.withLock {
       bytes.withBytes(range) { span in
         unsafe span.withUnsafeBytes { buffer -> hdf5_outcome in
