@@ -1,6 +1,7 @@
 // Encoding a tile of up to 16 rows. Included once for each CPU level, whose name LEVEL appends.
 
 #include "gguf_fit_affine.h"
+#include "gguf_fit_codebook.h"
 #include "gguf_fit_scaled.h"
 
 // The power of two at or below size, 1 for values that are next to nothing.
@@ -42,12 +43,26 @@ FIT(Q4_0) FIT(Q4_1) FIT(Q5_0) FIT(Q5_1) FIT(Q8_0) FIT(Q2_K) FIT(Q3_K) FIT(Q4_K) 
 FIT(IQ4_NL) FIT(IQ4_XS) FIT(TQ1_0) FIT(MXFP4) FIT(NVFP4) FIT(Q1_0) FIT(Q2_0)
 #undef FIT
 
-static void fit(uint32_t type, const lanes *x, const lanes *w, const units *u, tile_codes *out) {
+// Scales, then every point of a codebook: tables and loops are large, and inlined once each.
+#define FIT(TYPE)                                                                                  \
+  static __attribute__((noinline)) void fit_##TYPE(const lanes *x, const lanes *w, const units *u, \
+                                                   const kernel_gguf_codebook *book,               \
+                                                   tile_codes *out) {                              \
+    fit_codebook(TYPE, x, w, book, *u, out);                                                       \
+  }
+FIT(IQ1_S) FIT(IQ1_M) FIT(IQ2_XXS) FIT(IQ2_XS) FIT(IQ2_S) FIT(IQ3_XXS) FIT(IQ3_S)
+#undef FIT
+
+static void fit(uint32_t type, const lanes *x, const lanes *w, const units *u,
+                const kernel_gguf_codebook *book, tile_codes *out) {
   switch (type) {
 #define CASE(TYPE) case TYPE: fit_##TYPE(x, w, u, out); break;
     CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q2_K) CASE(Q3_K) CASE(Q4_K)
     CASE(Q5_K) CASE(Q6_K) CASE(IQ4_NL) CASE(IQ4_XS) CASE(TQ1_0) CASE(MXFP4) CASE(NVFP4)
     CASE(Q1_0) CASE(Q2_0)
+#undef CASE
+#define CASE(TYPE) case TYPE: fit_##TYPE(x, w, u, book, out); break;
+    CASE(IQ1_S) CASE(IQ1_M) CASE(IQ2_XXS) CASE(IQ2_XS) CASE(IQ2_S) CASE(IQ3_XXS) CASE(IQ3_S)
 #undef CASE
   case TQ2_0: fit_TQ1_0(x, w, u, out); break;
   }
@@ -100,7 +115,7 @@ void LEVEL(kernel_gguf_encode)(const kernel_gguf_rows *job) {
   for (size_t first = 0, block = 0; first < job->columns; first += width, ++block) {
     load_block(job->x + first, job->stride, job->rows, width,
                job->importance ? job->importance + first : 0, tile, weights, &u);
-    fit(job->type, tile, weights, &u, &codes);
+    fit(job->type, tile, weights, &u, job->codebook, &codes);
     for (size_t r = 0; r < job->rows; ++r) {
       take_row(&codes, (int)r, width, &row);
       kernel_gguf_pack(job->type, &row, job->out + r * job->out_stride + block * job->block_bytes);

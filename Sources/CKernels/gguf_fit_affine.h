@@ -18,7 +18,7 @@ typedef struct {
 } affine;
 
 ALWAYS lanes code_near(lanes x, lanes minimum, lanes inverse, float top) {
-  return nearest(LOWER(HIGHER((x + minimum) * inverse, (lanes)0.0f), (lanes)top));
+  return nearest(lower(higher((x + minimum) * inverse, (lanes)0.0f), (lanes)top));
 }
 
 ALWAYS code_sums code_sums_at(const lanes *x, const lanes *w, int n, lanes minimum, lanes inverse,
@@ -75,10 +75,10 @@ ALWAYS affine best_affine(const lanes *x, const lanes *w, int n, fixed_sums f, f
                           float below, float spacing, int positive) {
   lanes low = x[0], high = x[0];
   for (int i = 1; i < n; ++i) {
-    low = LOWER(low, x[i]);
-    high = HIGHER(high, x[i]);
+    low = lower(low, x[i]);
+    high = higher(high, x[i]);
   }
-  if (positive) low = LOWER(low, (lanes)0.0f);
+  if (positive) low = lower(low, (lanes)0.0f);
   lanes reciprocal = inverse_of(high - low);
   // A constant is its own minimum, or codes of 1 where the minimum cannot be negative.
   affine best = {0.0f, positive ? -low : quotient(-f.x, f.w), 0.0f};
@@ -132,12 +132,12 @@ ALWAYS void fit_affine_single(const lanes *x, const lanes *w, float top, units u
 // The half d of which whole multiples 0...top come nearest to `values`, each weighing its weight.
 ALWAYS lanes common_step(const lanes *values, const lanes *weights, int count, float top, units u) {
   lanes largest = 0.0f, best = 0.0f, best_gain = 0.0f;
-  for (int b = 0; b < count; ++b) largest = HIGHER(largest, values[b]);
+  for (int b = 0; b < count; ++b) largest = higher(largest, values[b]);
   lanes reciprocal = inverse_of(largest);
   for (int t = 0; t < 20; ++t) {
     lanes inverse = reciprocal * (top - 0.5f + 0.1f * (float)t), xl = 0.0f, ll = 0.0f;
     for (int b = 0; b < count; ++b) {
-      lanes code = nearest(LOWER(HIGHER(values[b] * inverse, (lanes)0.0f), (lanes)top));
+      lanes code = nearest(lower(higher(values[b] * inverse, (lanes)0.0f), (lanes)top));
       xl += weights[b] * code * values[b];
       ll += weights[b] * code * code;
     }
@@ -150,7 +150,7 @@ ALWAYS lanes common_step(const lanes *values, const lanes *weights, int count, f
 }
 
 ALWAYS lanes whole(lanes x, float top) {
-  return nearest(LOWER(HIGHER(x, (lanes)0.0f), (lanes)top));
+  return nearest(lower(higher(x, (lanes)0.0f), (lanes)top));
 }
 
 // Q2_K, Q4_K, Q5_K: sub-blocks of n columns whose scales and minima are whole multiples 0...most of two halves.
@@ -221,8 +221,8 @@ ALWAYS void fit_affine_blocks(const lanes *x, const lanes *w, int n, float top, 
     ints both = determinant > zero;
     d = as_half(SELECT(both, quotient(xa * bb - xb * ab, determinant), quotient(xa, aa)), u);
     m = as_half(SELECT(both, quotient(xa * ab - xb * aa, determinant), zero), u);
-    d = HIGHER(d, zero);
-    m = HIGHER(m, zero);
+    d = higher(d, zero);
+    m = higher(m, zero);
   }
   out->d = half_bits(kept_d * u.unit);
   out->minimum_d = half_bits(kept_m * u.unit);

@@ -31,7 +31,7 @@ ALWAYS levelset levels_for(uint32_t type) {
 
 // The level nearest to t. Table levels are sums of the gaps below t.
 ALWAYS lanes level_near(lanes t, levelset set) {
-  if (set.table == 0) return nearest(LOWER(HIGHER(t, (lanes)set.low), (lanes)set.high));
+  if (set.table == 0) return nearest(lower(higher(t, (lanes)set.low), (lanes)set.high));
   const lanes zero = 0.0f;
   if (set.table == Q1_0) return SELECT(t < zero, (lanes)-1.0f, (lanes)1.0f);
   if (set.table == IQ4_NL) {
@@ -196,10 +196,10 @@ ALWAYS void fit_scaled_blocks(uint32_t type, const lanes *x, const lanes *w, int
     lanes inverse = inverse_of(d), xl = 0.0f, ll = 0.0f, error = 0.0f;
     lanes chosen[16];
     for (int b = 0; b < blocks; ++b) {
-      lanes centre = pass == 0 ? nearest(LOWER(HIGHER(scale[b] * inverse, (lanes)low), (lanes)high)) : multiple[b];
+      lanes centre = pass == 0 ? nearest(lower(higher(scale[b] * inverse, (lanes)low), (lanes)high)) : multiple[b];
       lanes least = __builtin_inff();
       for (int j = -1; j <= 1; ++j) {
-        lanes candidate = LOWER(HIGHER(centre + (float)j, (lanes)low), (lanes)high);
+        lanes candidate = lower(higher(centre + (float)j, (lanes)low), (lanes)high);
         lanes e = error_at(x + n * b, w + n * b, n, d * candidate, set);
         chosen[b] = SELECT(e < least, candidate, chosen[b]);
         least = SELECT(e < least, e, least);

@@ -10,8 +10,9 @@ typedef int32_t ints __attribute__((ext_vector_type(16)));
 
 // Lanes where the mask is set (all bits) take a, others b.
 #define SELECT(mask, a, b) ((mask) ? (a) : (b))
-#define LOWER(a, b) __builtin_elementwise_min(a, b)
-#define HIGHER(a, b) __builtin_elementwise_max(a, b)
+// The lower and the higher; b where either is NaN, which makes each one instruction.
+ALWAYS lanes lower(lanes a, lanes b) { return a < b ? a : b; }
+ALWAYS lanes higher(lanes a, lanes b) { return a > b ? a : b; }
 #define SIZE_OF(a) __builtin_elementwise_abs(a)
 
 // To the nearest whole number, ties to even; |x| below 2^22.
@@ -35,7 +36,7 @@ ALWAYS lanes quotient(lanes a, lanes b) {
 // The bits of the half nearest to x, ties to even, at most the largest finite half in size.
 ALWAYS ints half_bits(lanes x) {
   lanes size = SIZE_OF(x);
-  size = LOWER(size, (lanes)65504.0f);
+  size = lower(size, (lanes)65504.0f);
   ints bits, shifted;
   memcpy(&bits, &size, sizeof bits);
   // Below 2^-14 the sum with 0.5 leaves the half's subnormal digits in the low bits, rounded.

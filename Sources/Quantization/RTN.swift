@@ -27,6 +27,11 @@ public struct RTN: WeightQuantizer, Equatable {
     switch encoding {
     case let encoding as GroupIntegers:
       encoded = try round(weight, statistics, onto: encoding)
+    case let encoding as GGUFBlocks:
+      encoded = encoding.encode(
+        weight,
+        importance: statistics.diagonal == nil
+          ? nil : importance(statistics, columns: weight.columns))
     case let encoding as PlainFloats:
       encoded = encoding.encode(weight)
     default:

@@ -125,11 +125,14 @@ void kernel_gguf_decode(uint32_t type, const uint8_t *_Nonnull in, size_t block_
 /// Puts a block's bytes together; the inverse of kernel_gguf_unpack.
 void kernel_gguf_pack(uint32_t type, const kernel_gguf_codes *_Nonnull codes, uint8_t *_Nonnull out);
 
-/// The codebook of an IQ format, as the encoder searches it.
+/// The codebook of an IQ format, as the encoder searches it: points sorted by their second half. A half
+/// is the number of its digits, the first column lowest.
 typedef struct {
-  size_t points;                 ///< number of entries
-  size_t width;                  ///< columns of a group: 8 or 4
+  size_t width;                    ///< columns of a group: 8 or 4
+  size_t seconds;                  ///< how many numbers a half can be
   const uint8_t *_Nullable digits; ///< [points][width]: which level
+  const uint8_t *_Nullable firsts; ///< [points]: the first half
+  const size_t *_Nullable starts;  ///< [seconds + 1]: where the points with each second half start
 } kernel_gguf_codebook;
 
 /// Up to 16 rows to encode.

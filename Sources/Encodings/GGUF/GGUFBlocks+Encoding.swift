@@ -34,7 +34,6 @@ extension GGUFBlocks {
     let rowBytes = rowBytes(inputs: inputs)
     var bytes = [UInt8](repeating: 0, count: outputs * rowBytes)
     let tiles = (outputs + Self.tileRows - 1) / Self.tileRows
-    let book = GGUFCodebook.of(type)
     ParallelLoop.parts(
       of: &bytes, count: tiles,
       range: { tile in
@@ -44,7 +43,7 @@ extension GGUFBlocks {
       let rows = tile * Self.tileRows..<min((tile + 1) * Self.tileRows, outputs)
       encode(
         weight.values.span.extracting(rows.lowerBound * inputs..<rows.upperBound * inputs),
-        rows: rows.count, inputs: inputs, importance: importance, book: book,
+        rows: rows.count, inputs: inputs, importance: importance,
         level: level, into: &target)
     }
     let tensor = Tensor(.uint8, shape: [outputs, rowBytes], copying: bytes)
@@ -52,7 +51,7 @@ extension GGUFBlocks {
   }
 
   private func encode(
-    _ values: Span<Float>, rows: Int, inputs: Int, importance: [Float]?, book: GGUFCodebook?,
+    _ values: Span<Float>, rows: Int, inputs: Int, importance: [Float]?,
     level: Int, into target: inout MutableSpan<UInt8>
   ) {
     let rowBytes = rowBytes(inputs: inputs), type = type
@@ -60,21 +59,36 @@ extension GGUFBlocks {
     unsafe values.withUnsafeBufferPointer { values in
       unsafe target.withUnsafeMutableBufferPointer { target in
         unsafe (importance ?? []).withUnsafeBufferPointer { importance in
-          unsafe (book?.digits ?? []).withUnsafeBufferPointer { digits in
+          unsafe GGUFCodebook.withKernelView(of: type) { codebook in
             guard let from = values.baseAddress, let to = target.baseAddress else { return }
-            var codebook = unsafe kernel_gguf_codebook(
-              points: book?.count ?? 0, width: book?.width ?? 0, digits: digits.baseAddress)
-            unsafe withUnsafePointer(to: &codebook) { codebook in
-              // SAFETY: the counts are checked above; all buffers outlive the call.
-              var job = unsafe kernel_gguf_rows(
-                type: type.rawValue, block_columns: type.blockColumns,
-                block_bytes: type.blockBytes, codebook: codebook, x: from, stride: inputs,
-                rows: rows, columns: inputs,
-                importance: importance.isEmpty ? nil : importance.baseAddress, out: to,
-                out_stride: rowBytes)
-              unsafe kernel_gguf_encode(level, &job)
-            }
+            // SAFETY: the counts are checked above; all buffers outlive the call.
+            var job = unsafe kernel_gguf_rows(
+              type: type.rawValue, block_columns: type.blockColumns,
+              block_bytes: type.blockBytes, codebook: codebook, x: from, stride: inputs,
+              rows: rows, columns: inputs,
+              importance: importance.isEmpty ? nil : importance.baseAddress, out: to,
+              out_stride: rowBytes)
+            unsafe kernel_gguf_encode(level, &job)
           }
+        }
+      }
+    }
+  }
+}
+
+extension GGUFCodebook {
+  /// Calls `body` with a format's codebook as the kernels search it; an empty one when it has none.
+  static func withKernelView(
+    of type: GGUFBlockType, _ body: (UnsafePointer<kernel_gguf_codebook>) -> Void
+  ) {
+    let book = of(type)
+    unsafe (book?.digits ?? []).withUnsafeBufferPointer { digits in
+      unsafe (book?.firsts ?? []).withUnsafeBufferPointer { firsts in
+        unsafe (book?.starts ?? []).withUnsafeBufferPointer { starts in
+          var view = unsafe kernel_gguf_codebook(
+            width: book?.width ?? 0, seconds: max(0, starts.count - 1),
+            digits: digits.baseAddress, firsts: firsts.baseAddress, starts: starts.baseAddress)
+          unsafe withUnsafePointer(to: &view) { unsafe body($0) }
         }
       }
     }

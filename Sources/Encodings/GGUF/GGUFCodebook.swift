@@ -17,9 +17,10 @@ struct GGUFCodebook: Sendable {
 
   /// `[points, width]`: the levels of each point.
   let values: [Int8]
-
-  /// The number of points.
-  var count: Int { digits.count / width }
+  /// `[points]`: the digits of the first half of the columns as one number, the first column lowest.
+  let firsts: [UInt8]
+  /// Where the points with each second half start, and the number of points: points come sorted by it.
+  let starts: [Int]
 
   /// The codebook of a format, or nil when it has none.
   static func of(_ type: GGUFBlockType) -> GGUFCodebook? {
@@ -65,6 +66,19 @@ struct GGUFCodebook: Sendable {
     }
     self.digits = digits
     values = digits.map { levels[Int($0)] }
+    let half = width / 2
+    let halves = stride(from: 0, to: digits.count, by: half).map { start in
+      digits[start..<start + half].reversed().reduce(0) { $0 * levels.count + Int($1) }
+    }
+    let points = digits.count / width
+    firsts = (0..<points).map { UInt8(halves[2 * $0]) }
+    var starts: [Int] = []
+    for point in 0..<points {
+      while starts.count <= halves[2 * point + 1] { starts.append(point) }
+    }
+    let seconds = half == 4 ? 81 : 64
+    while starts.count <= seconds { starts.append(points) }
+    self.starts = starts
   }
 
   /// The value of a letter of base64.
