@@ -47,6 +47,8 @@ let package = Package(
     .systemLibrary(
       name: "CLAPACKE", pkgConfig: "lapacke", providers: [.apt(["liblapacke-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+    .target(name: "CHDF5Reader", dependencies: ["CHDF5"]),
     .target(name: "CKernels"),
 
     module("JSONDocuments", []),
@@ -54,6 +56,7 @@ let package = Package(
     module("LinearAlgebra", ["Tensors", "COpenBLAS", "CLAPACKE"]),
     module("Encodings", ["CKernels", "Tensors"]),
     module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", "CZlib", crypto]),
+    module("HDF5Files", ["Checkpoints", "JSONDocuments", "Tensors", "CHDF5", "CHDF5Reader"]),
     module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
     module("Bundles", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
@@ -85,6 +88,7 @@ let package = Package(
     tests("LinearAlgebraTests", ["LinearAlgebra", "Tensors"]),
     tests("EncodingsTests", ["CKernels", "Encodings", "Tensors"]),
     tests("CheckpointsTests", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
+    tests("HDF5FilesTests", ["HDF5Files", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("QuantizationTests", ["Quantization", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(

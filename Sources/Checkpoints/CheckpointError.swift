@@ -74,6 +74,8 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
     case damagedEntry(String)
     /// What the HDF5 library says about the file.
     case hdf5(String)
+    /// The process that reads files for us was ended by a signal.
+    case readerStopped(signal: Int)
     /// A file that begins like none of the formats.
     case unknownFormat(known: [String], start: [UInt8])
     /// The folder lacks a file.
@@ -165,6 +167,9 @@ extension CheckpointError.Problem: CustomStringConvertible {
     case .missingEntry(let name): "the archive has no '\(name)'; fetch it again"
     case .damagedEntry(let name): "the archive's entry '\(name)' is damaged; fetch it again"
     case .hdf5(let message): "the HDF5 library says: \(message)"
+    case .readerStopped(let signal):
+      "the HDF5 library, in a process of its own, did not survive it (signal \(signal)); the file is damaged"
+
     case .unknownFormat(let known, let start):
       "is none of the formats that are read (\(known.joined(separator: ", "))); it begins with "
         + "\(start.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " "))"

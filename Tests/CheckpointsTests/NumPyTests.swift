@@ -101,4 +101,30 @@ import Testing
         == .tooLarge(
           what: "the array inflates to", bytes: claim, limit: archive.count + (64 << 20)))
   }
+
+  /// All types, written and read: the same bytes, each on a multiple of 64 in the file.
+  @Test func archivesAreReadBack() throws {
+    let source = try safetensors(TestData.fixtures + "/safetensors/all-types.safetensors")
+    let folder = try TemporaryFolder()
+    var writer = try NumPyArchiveWriter(path: folder.file("a.npz"))
+    for name in source.keys.sorted() {
+      try writer.write(name.contains("quoted") ? "naïve 名" : name, try #require(source[name]))
+    }
+    try writer.finish()
+    var expected = source
+    expected["naïve 名"] = expected.removeValue(forKey: "naïve \"quoted\" \\ 名")
+    let found = try NumPyArchiveFormat.open(folder.file("a.npz"))
+    #expect(differences(found, expected) == [])
+    let archive = try ZipArchive(path: folder.file("a.npz"))
+    for entry in archive.entries {
+      try archive.check(entry)
+      let header = try NumPyHeader(of: archive.bytes, range: entry.range)
+      #expect((entry.range.lowerBound + header.byteCount) % 64 == 0)
+    }
+    #expect(throws: CheckpointError.self) {
+      var writer = try NumPyArchiveWriter(path: folder.file("b.npz"))
+      try writer.write("../b", try #require(source["scalar"]))
+    }
+    #expect(try FilePath.names(in: folder.path) == ["a.npz"])
+  }
 }
