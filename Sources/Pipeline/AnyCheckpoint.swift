@@ -2,6 +2,7 @@
 
 import Bundles
 public import Checkpoints
+import HDF5Files
 public import JSONDocuments
 public import Tensors
 
@@ -26,7 +27,9 @@ public enum AnyCheckpoint {
   }
 
   /// Formats whose libraries the inference library does not link.
-  private static var formats: [any CheckpointFormat.Type] { [] }
+  private static var formats: [any CheckpointFormat.Type] {
+    [KerasFormat.self, HDF5Format.self]
+  }
 }
 
 /// A checkpoint with a tokenizer that it did not bring.

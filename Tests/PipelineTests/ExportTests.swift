@@ -58,6 +58,29 @@ import Testing
     #expect(try CheckpointDiff(back, source).differences.isEmpty)
   }
 
+  /// Every type of number, names with slashes, scalars and empty tensors survive HDF5 and NumPy.
+  @Test(arguments: ["h5", "npz"]) func hdf5AndNumPyKeepEveryBit(_ suffix: String) throws {
+    let folder = try TemporaryFolder()
+    let format: any ExportFormat.Type = suffix == "h5" ? HDF5Export.self : NumPyExport.self
+    for name in ["llama-bf16", "llama-f16", "llama-sharded", "bert-mean"] {
+      let source = try CheckpointFolder(path: Self.family(name))
+      let path = folder.file(name + "." + suffix)
+      _ = try export(source, format, to: path)
+      let file = try AnyCheckpoint.open(path)
+      let diff = try CheckpointDiff(source, file)
+      #expect(diff.isEmpty && diff.storedOtherwise == 0)
+      _ = try export(file, SafetensorsExport.self, to: folder.file(name))
+      let back = try CheckpointFolder(path: folder.file(name))
+      let again = try CheckpointDiff(source, back)
+      #expect(again.isEmpty && again.storedOtherwise == 0)
+      guard suffix == "h5" else { continue }
+      #expect(back.configuration.compactText == source.configuration.compactText)
+      for side in source.sideFileNames where side != "config.json" {
+        #expect(try back.sideFile(side) == source.sideFile(side), "\(side)")
+      }
+    }
+  }
+
   @Test func ggufRefusesWhatItCannotHold() throws {
     let folder = try TemporaryFolder()
     for name in ["bert-mean", "llama-rope-dynamic"] {
