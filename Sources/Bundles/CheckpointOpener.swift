@@ -28,7 +28,10 @@ public enum CheckpointOpener {
     _ path: String, adding formats: [any CheckpointFormat.Type] = []
   ) throws -> any Checkpoint {
     switch FilePath.kind(of: path) {
-    case .folder: return try CheckpointFolder(path: path)
+    case .folder:
+      let folder = try CheckpointFolder(path: path)
+      return CompressedTensorsCheckpoint.recognizes(folder)
+        ? try CompressedTensorsCheckpoint(folder) : folder
     case .file, .other: break
     case nil: throw FileError(path: path, operation: "open", code: 2)
     }

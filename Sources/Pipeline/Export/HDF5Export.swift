@@ -31,7 +31,8 @@ public enum HDF5Export: ExportFormat {
     for name in source.tensorNames {
       guard let tensor = source.tensor(name) else { continue }
       let converts = tensor.dtype.isFloat && !parts.contains(name)
-      try writer.write(name, converts ? tensor.converted(to: options.dtype ?? tensor.dtype) : tensor)
+      try writer.write(
+        name, converts ? tensor.converted(to: options.dtype ?? tensor.dtype) : tensor)
     }
     for name in source.sideFileNames {
       if WeightFileNames.suffixes.contains(where: { name.hasSuffix($0) }) {

@@ -26,7 +26,8 @@ public enum NumPyExport: ExportFormat {
     try writer.finish()
     if !source.sideFileNames.isEmpty {
       report.notes.append(
-        "left out: \(source.sideFileNames.joined(separator: ", ")): an npz archive holds arrays alone")
+        "left out: \(source.sideFileNames.joined(separator: ", ")): an npz archive holds arrays alone"
+      )
     }
     report.files = [path]
     report.byteCount = FilePath.byteCount(of: path) ?? 0
