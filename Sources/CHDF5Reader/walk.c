@@ -4,6 +4,7 @@
 //          H5Pset_file_image_callbacks, H5Ewalk2
 
 #define _GNU_SOURCE
+#include "element_type.h"
 #include "hdf5_reader.h"
 
 #include <hdf5.h>
@@ -96,65 +97,6 @@ static void put_error(struct walk *w, const char *fallback) {
   put_text(w, HDF5_RECORD_ERROR, line);
 }
 
-// MARK: - Element types
-
-static int is_float(hid_t type, size_t size, size_t sign, size_t exponent, size_t exponent_bits,
-                    size_t mantissa_bits, size_t bias) {
-  size_t s, e, eb, m, mb;
-  return H5Tget_size(type) == size && H5Tget_fields(type, &s, &e, &eb, &m, &mb) >= 0 &&
-         s == sign && e == exponent && eb == exponent_bits && m == 0 && mb == mantissa_bits &&
-         H5Tget_ebias(type) == bias && H5Tget_norm(type) == H5T_NORM_IMPLIED &&
-         H5Tget_offset(type) == 0 && H5Tget_precision(type) == 8 * size;
-}
-
-static int float_type(hid_t type) {
-  if (is_float(type, 4, 31, 23, 8, 23, 127)) return HDF5_F32;
-  if (is_float(type, 8, 63, 52, 11, 52, 1023)) return HDF5_F64;
-  if (is_float(type, 2, 15, 10, 5, 10, 15)) return HDF5_F16;
-  if (is_float(type, 2, 15, 7, 8, 7, 127)) return HDF5_BF16;
-  return -1;
-}
-
-static int integer_type(hid_t type) {
-  static const int types[2][4] = {{HDF5_U8, HDF5_U16, HDF5_U32, HDF5_U64},
-                                  {HDF5_I8, HDF5_I16, HDF5_I32, HDF5_I64}};
-  size_t size = H5Tget_size(type);
-  int index = size == 1 ? 0 : size == 2 ? 1 : size == 4 ? 2 : size == 8 ? 3 : -1;
-  if (index < 0 || H5Tget_precision(type) != 8 * size || H5Tget_offset(type) != 0) return -1;
-  return types[H5Tget_sign(type) == H5T_SGN_2][index];
-}
-
-// h5py's booleans: an enumeration of FALSE = 0 and TRUE = 1 over one byte.
-static int is_boolean(hid_t type) {
-  signed char value = -1;
-  return H5Tget_size(type) == 1 && H5Tget_nmembers(type) == 2 &&
-         H5Tenum_valueof(type, "FALSE", &value) >= 0 && value == 0 &&
-         H5Tenum_valueof(type, "TRUE", &value) >= 0 && value == 1;
-}
-
-static const char *class_name(H5T_class_t class) {
-  switch (class) {
-    case H5T_STRING: return "texts";
-    case H5T_COMPOUND: return "compounds";
-    case H5T_VLEN: return "lists of different lengths";
-    case H5T_REFERENCE: return "references";
-    case H5T_OPAQUE: return "opaque bytes";
-    case H5T_ENUM: return "an enumeration";
-    case H5T_ARRAY: return "arrays";
-    case H5T_BITFIELD: return "bit fields";
-    case H5T_TIME: return "times";
-    default: return "elements of no known kind";
-  }
-}
-
-// The type of a dataset's elements; -1 when they are no numbers that a tensor can have.
-static int element_type(hid_t type, H5T_class_t class) {
-  if (class == H5T_FLOAT) return float_type(type);
-  if (class == H5T_INTEGER) return integer_type(type);
-  if (class == H5T_ENUM && is_boolean(type)) return HDF5_BOOL;
-  return -1;
-}
-
 // MARK: - Datasets
 
 // Why a dataset is not read, or NULL.
@@ -223,11 +165,11 @@ static void walk_dataset(struct walk *w, hid_t dataset) {
     goto done;
   }
   H5T_class_t class = H5Tget_class(type);
-  int element = element_type(type, class);
+  int element = hdf5_element_type(type, class);
   const char *reason = refusal(creation, text, sizeof text);
   if (element < 0) {
     snprintf(text, sizeof text, "%s of %zu bytes",
-             class == H5T_FLOAT ? "floats" : class == H5T_INTEGER ? "integers" : class_name(class),
+             class == H5T_FLOAT ? "floats" : class == H5T_INTEGER ? "integers" : hdf5_class_name(class),
              H5Tget_size(type));
     // Numbers of an unusual kind may be weights; texts and the like are none.
     put_text(w, class == H5T_FLOAT || class == H5T_INTEGER ? HDF5_RECORD_REFUSED

@@ -84,6 +84,10 @@ public struct TensorFile: Checkpoint {
   public var manifest: WeightManifest { WeightManifest() }
   /// One tensor; nil when there is none of this name.
   public func tensor(_ name: String) -> Tensor? { tensors[name]?.tensor() }
+  /// What was found about a tensor, whose elements are not touched.
+  public func tensorType(_ name: String) -> (dtype: DType, shape: [Int])? {
+    tensors[name].map { ($0.dtype, $0.shape) }
+  }
   /// None.
   public var sideFileNames: [String] { [] }
   /// None.

@@ -19,6 +19,8 @@ public struct HDF5Checkpoint: Checkpoint {
   public var tensorNames: [String] { file.tensorNames }
   /// One tensor; nil when there is none of this name.
   public func tensor(_ name: String) -> Tensor? { file.tensor(name) }
+  /// What was found about a tensor, whose elements are not touched.
+  public func tensorType(_ name: String) -> (dtype: DType, shape: [Int])? { file.tensorType(name) }
   /// Files beside the weights.
   public var sideFileNames: [String] { sideFiles.keys.sorted() }
   /// Bytes of the file.
