@@ -70,6 +70,7 @@ let package = Package(
       "Pipeline",
       [
         "Bundles", "Calibration", "Checkpoints", "CondenseInference", "Drift", "Encodings",
+        "HDF5Files",
         "JSONDocuments", "LinearAlgebra", "Networks", "Quantization", "Tensors", "Tokenization",
         yams,
       ]),

@@ -37,6 +37,18 @@ import Testing
     }
   }
 
+  @Test(.timeLimit(.minutes(10))) func gguf() throws {
+    try Self.run(
+      GGUFFormat.self, "gguf",
+      try Self.read(["gguf/keep.gguf", "gguf/small-llama-rope-llama3.gguf"]),
+      words: [
+        "GGUF", "\u{3}\u{0}\u{0}\u{0}", "general.alignment", "general.architecture", "split.count",
+        "llama", "\u{9}\u{0}\u{0}\u{0}\u{8}\u{0}\u{0}\u{0}", "blk.0.attn_q.weight", "output.weight",
+        "\u{FF}\u{FF}\u{FF}\u{FF}\u{FF}\u{FF}\u{FF}\u{7F}", "\u{C}\u{0}\u{0}\u{0}",
+        "tokenizer.ggml.tokens",
+      ])
+  }
+
   static let pickleWords = [
     "(", ")", "]", "}", "e", "u", "t", "R", "b", "Q", "s", "a", "0", "1", "2", "N", "\u{81}",
     "\u{85}",
