@@ -10,7 +10,8 @@ extension OutputFile {
   /// Appends a tensor's elements in another floating type, or its bytes as they are.
   public mutating func write(_ tensor: Tensor, as dtype: DType) throws(FileError) {
     let converts = tensor.dtype != dtype
-    precondition(!converts || (tensor.dtype.isFloat && dtype.isFloat), "\(tensor.dtype) as \(dtype)")
+    precondition(
+      !converts || (tensor.dtype.isFloat && dtype.isFloat), "\(tensor.dtype) as \(dtype)")
     let piece = Self.pieceElements
     guard tensor.count > piece else {
       return try write(bytesOf: converts ? tensor.converted(to: dtype) : tensor)

@@ -328,7 +328,8 @@ import Testing
     arguments: [
       ["--damping", "0.1"], ["--block-size", "64"], ["--no-act-order"], ["--tokens", "100"],
       ["--seed", "1"], ["--no-true-sequential"],
-    ]) func unusedOptions(_ option: [String]) throws {
+    ]) func unusedOptions(_ option: [String]) throws
+  {
     try fixture("llama")
     let result = try Command.run(
       ["quantize", model, output, "--method", "rtn", "--encoding", "int8-channel"] + option)
