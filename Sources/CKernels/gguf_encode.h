@@ -105,6 +105,41 @@ static void take_row(const tile_codes *tile, int r, size_t columns, kernel_gguf_
   for (int k = 0; k < 32; ++k) out->sign[k] = tile->sign[k][r];
 }
 
+// Makes a block's values q nearly as large as its weights x are along them.
+//
+// Least-squares values are too small by the relative error D, all in one direction: sum w x q = (1 - D) sum w x^2. In a
+// product W x these errors add up as the weights themselves do, not as noise does: the energy of outputs is about six
+// times the sum of the weights' own energies (measured on language models: 3 to 11). So the block's halves grow by the
+// factor g that minimises sum w (x - g q)^2 + 5 (sum w x (x - g q))^2 / sum w x^2.
+ALWAYS void restore_size(const kernel_gguf_rows *job, const float *x, const float *w, float inverse,
+                         kernel_gguf_codes *row) {
+  const float aligned = 5.0f;
+  float value[256], sums[3][LANES] = {{0}};
+  kernel_gguf_values(job->type, row, job->grid, value);
+  for (size_t c = 0; c < job->block_columns; c += LANES)
+    for (size_t i = 0; i < LANES; ++i) {
+      const float own = x[c + i] * inverse, found = value[c + i] * inverse, weight = w[LANES * (c + i)];
+      sums[0][i] += weight * own * own;
+      sums[1][i] += weight * own * found;
+      sums[2][i] += weight * found * found;
+    }
+  for (int k = 0; k < 3; ++k)
+    for (int half = LANES / 2; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) sums[k][i] += sums[k][i + half];
+  const float xx = sums[0][0], xq = sums[1][0], qq = sums[2][0];
+  if (!(xq > 0 && xq < xx)) return;
+  lanes halves = (1 + aligned) * xq / (qq + aligned * xq * xq / xx);
+  halves[0] *= gguf_half(row->d);
+  halves[1] *= gguf_half(row->minimum_d);
+  ints bits = half_bits(halves);
+  row->d = (uint16_t)bits[0];
+  row->minimum_d = (uint16_t)bits[1];
+}
+
+// Whether a format's values all grow with its halves, and the fit's errors are not the format's only virtue: FP4's
+// scales are too coarse, and Q1_0 knows one size.
+ALWAYS int has_size(uint32_t type) { return type != MXFP4 && type != NVFP4 && type != Q1_0; }
+
 void LEVEL(kernel_gguf_encode)(const kernel_gguf_rows *job) {
   lanes tile[256], weights[256];
   units u;
@@ -118,6 +153,9 @@ void LEVEL(kernel_gguf_encode)(const kernel_gguf_rows *job) {
     fit(job->type, tile, weights, &u, job->codebook, &codes);
     for (size_t r = 0; r < job->rows; ++r) {
       take_row(&codes, (int)r, width, &row);
+      if (has_size(job->type))
+        restore_size(job, job->x + first + r * job->stride, (const float *)weights + r,
+                     u.inverse[r], &row);
       kernel_gguf_pack(job->type, &row, job->out + r * job->out_stride + block * job->block_bytes);
     }
   }

@@ -140,6 +140,7 @@ typedef struct {
   uint32_t type;                                  ///< ggml's number of the format
   size_t block_columns, block_bytes;              ///< the format's sizes
   const kernel_gguf_codebook *_Nullable codebook; ///< the format's, for IQ1, IQ2 and IQ3
+  const uint8_t *_Nullable grid;                  ///< the same codebook, as kernel_gguf_values takes it
   const float *_Nonnull x;                        ///< x[r * stride + c]
   size_t stride, rows, columns;                   ///< columns: a multiple of block_columns
   const float *_Nullable importance;              ///< [columns], not negative; NULL: 1 everywhere
