@@ -47,6 +47,8 @@ let package = Package(
     .systemLibrary(
       name: "CLAPACKE", pkgConfig: "lapacke", providers: [.apt(["liblapacke-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+    .target(name: "CHDF5Reader", dependencies: ["CHDF5"]),
     .target(name: "CKernels"),
 
     module("JSONDocuments", []),
@@ -54,6 +56,7 @@ let package = Package(
     module("LinearAlgebra", ["Tensors", "COpenBLAS", "CLAPACKE"]),
     module("Encodings", ["CKernels", "Tensors"]),
     module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", "CZlib", crypto]),
+    module("HDF5Files", ["Checkpoints", "JSONDocuments", "Tensors", "CHDF5", "CHDF5Reader"]),
     module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
     module("Bundles", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
@@ -67,6 +70,7 @@ let package = Package(
       "Pipeline",
       [
         "Bundles", "Calibration", "Checkpoints", "CondenseInference", "Drift", "Encodings",
+        "HDF5Files",
         "JSONDocuments", "LinearAlgebra", "Networks", "Quantization", "Tensors", "Tokenization",
         yams,
       ]),
@@ -78,13 +82,14 @@ let package = Package(
       ], swiftSettings: unsafeMarked),
 
     .target(
-      name: "TestSupport", dependencies: ["Tensors"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["Checkpoints", "Tensors"], path: "Tests/TestSupport",
       swiftSettings: strict),
     tests("JSONDocumentsTests", ["JSONDocuments"]),
     tests("TensorsTests", ["Tensors", "CKernels"]),
     tests("LinearAlgebraTests", ["LinearAlgebra", "Tensors"]),
     tests("EncodingsTests", ["CKernels", "Encodings", "Tensors"]),
     tests("CheckpointsTests", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
+    tests("HDF5FilesTests", ["HDF5Files", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("QuantizationTests", ["Quantization", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(

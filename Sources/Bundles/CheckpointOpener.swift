@@ -28,19 +28,36 @@ public enum CheckpointOpener {
     _ path: String, adding formats: [any CheckpointFormat.Type] = []
   ) throws -> any Checkpoint {
     switch FilePath.kind(of: path) {
-    case .folder: return try CheckpointFolder(path: path)
+    case .folder:
+      let folder = try CheckpointFolder(path: path)
+      return CompressedTensorsCheckpoint.recognizes(folder)
+        ? try CompressedTensorsCheckpoint(folder) : folder
     case .file, .other: break
     case nil: throw FileError(path: path, operation: "open", code: 2)
     }
+    let (format, known, start) = try recognize(path, adding: formats)
+    if let format { return try format.open(path) }
+    throw CheckpointError(
+      path: path, .unknownFormat(known: known, start: Array(start.prefix(8))))
+  }
+
+  /// The format of a file; nil when it begins like none.
+  public static func format(
+    of path: String, adding formats: [any CheckpointFormat.Type] = []
+  ) throws -> (any CheckpointFormat.Type)? {
+    try recognize(path, adding: formats).format
+  }
+
+  private static func recognize(
+    _ path: String, adding formats: [any CheckpointFormat.Type]
+  ) throws -> (format: (any CheckpointFormat.Type)?, known: [String], start: [UInt8]) {
     let bytes = try StoredBytes(mapping: path)
     let start = bytes.withBytes(0..<min(bytes.count, CheckpointFormats.startBytes)) { span in
       (0..<span.byteCount).map { unsafe span.unsafeLoad(fromByteOffset: $0, as: UInt8.self) }
     }
-    let known = formats + [BundleFormat.self] + CheckpointFormats.all
-    if let format = known.first(where: { $0.recognizes(start, path: path) }) {
-      return try format.open(path)
-    }
-    throw CheckpointError(
-      path: path, .unknownFormat(known: known.map { $0.formatName }, start: Array(start.prefix(8))))
+    let all = formats + [BundleFormat.self] + CheckpointFormats.all
+    return (
+      all.first { $0.recognizes(start, path: path) }, all.map { $0.formatName }, start
+    )
   }
 }

@@ -16,6 +16,8 @@ public protocol Checkpoint: Sendable {
   var tensorNames: [String] { get }
   /// A view of one stored tensor; nil when there is none of this name.
   func tensor(_ name: String) -> Tensor?
+  /// Type and shape of a stored tensor, without the work that its elements may take.
+  func tensorType(_ name: String) -> (dtype: DType, shape: [Int])?
   /// Files beside the weights, by their relative path, sorted.
   var sideFileNames: [String] { get }
   /// The bytes of a side file.
@@ -44,6 +46,11 @@ public struct LogicalTensor: Sendable, Equatable {
 }
 
 extension Checkpoint {
+  /// What the tensor itself says.
+  public func tensorType(_ name: String) -> (dtype: DType, shape: [Int])? {
+    tensor(name).map { ($0.dtype, $0.shape) }
+  }
+
   /// The tensors as the model names them, in the order of the files.
   public var logicalTensors: [LogicalTensor] {
     var owners: [String: WeightManifest.Entry] = [:]
@@ -62,15 +69,15 @@ extension Checkpoint {
           byteCount: entry.encoding.byteCount(outputs: entry.outputs, inputs: entry.inputs),
           method: entry.method)
       }
-      guard !parts.contains(name), let tensor = tensor(name) else { return nil }
+      guard !parts.contains(name), let type = tensorType(name) else { return nil }
       return LogicalTensor(
-        name: name, encoding: tensor.dtype.rawValue.lowercased(), shape: tensor.shape,
-        byteCount: tensor.byteCount, method: nil)
+        name: name, encoding: type.dtype.rawValue.lowercased(), shape: type.shape,
+        byteCount: type.shape.reduce(type.dtype.byteCount, *), method: nil)
     }
   }
 
   /// Whether the model has a tensor of this name, in whatever encoding.
-  public func holds(_ name: String) -> Bool { manifest[name] != nil || tensor(name) != nil }
+  public func holds(_ name: String) -> Bool { manifest[name] != nil || tensorType(name) != nil }
 
   /// A weight matrix `[outputs, inputs]` in its encoding.
   ///

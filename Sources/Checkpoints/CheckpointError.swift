@@ -74,6 +74,8 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
     case damagedEntry(String)
     /// What the HDF5 library says about the file.
     case hdf5(String)
+    /// The process that reads files for us was ended by a signal.
+    case readerStopped(signal: Int)
     /// A file that begins like none of the formats.
     case unknownFormat(known: [String], start: [UInt8])
     /// The folder lacks a file.
@@ -94,8 +96,25 @@ public struct CheckpointError: Error, Sendable, Equatable, CustomStringConvertib
   }
 
   /// One line without a full stop: `path: tensor 'name': what is wrong`.
+  ///
+  /// Names from a file may hold line feeds and escape sequences; `?` stands for them.
   public var description: String {
-    path + ": " + (tensor.map { "'\($0)': " } ?? "") + problem.description
+    let text = path + ": " + (tensor.map { "'\($0)': " } ?? "") + problem.description
+    return Self.printable(text, limit: 1000)
+  }
+
+  /// A text without control characters, cut to a number of characters.
+  static func printable(_ text: String, limit: Int) -> String {
+    let isControl = { (scalar: Unicode.Scalar) in
+      scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || scalar.value == 0x2028
+        || scalar.value == 0x2029
+    }
+    guard text.utf8.count > limit || text.unicodeScalars.contains(where: isControl) else {
+      return text
+    }
+    let scalars = text.unicodeScalars.prefix(limit).map { isControl($0) ? "?" : $0 }
+    return String(String.UnicodeScalarView(scalars))
+      + (text.unicodeScalars.count > limit ? "…" : "")
   }
 }
 
@@ -148,6 +167,9 @@ extension CheckpointError.Problem: CustomStringConvertible {
     case .missingEntry(let name): "the archive has no '\(name)'; fetch it again"
     case .damagedEntry(let name): "the archive's entry '\(name)' is damaged; fetch it again"
     case .hdf5(let message): "the HDF5 library says: \(message)"
+    case .readerStopped(let signal):
+      "the HDF5 library, in a process of its own, did not survive it (signal \(signal)); the file is damaged"
+
     case .unknownFormat(let known, let start):
       "is none of the formats that are read (\(known.joined(separator: ", "))); it begins with "
         + "\(start.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " "))"

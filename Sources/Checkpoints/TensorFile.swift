@@ -29,7 +29,7 @@ public struct FoundTensor: Sendable {
   }
 
   /// A strided view, copied into row-major order when it is asked for, if it is not that already.
-  init(name: String, _ view: StridedView) {
+  public init(name: String, _ view: StridedView) {
     self.init(name: name, dtype: view.dtype, shape: view.shape) { view.tensor() }
   }
 
@@ -37,7 +37,7 @@ public struct FoundTensor: Sendable {
   public func tensor() -> Tensor { load() }
 
   /// The same tensor by another name.
-  func named(_ name: String) -> FoundTensor {
+  public func named(_ name: String) -> FoundTensor {
     FoundTensor(name: name, dtype: dtype, shape: shape, load: load)
   }
 }
@@ -84,6 +84,10 @@ public struct TensorFile: Checkpoint {
   public var manifest: WeightManifest { WeightManifest() }
   /// One tensor; nil when there is none of this name.
   public func tensor(_ name: String) -> Tensor? { tensors[name]?.tensor() }
+  /// What was found about a tensor, whose elements are not touched.
+  public func tensorType(_ name: String) -> (dtype: DType, shape: [Int])? {
+    tensors[name].map { ($0.dtype, $0.shape) }
+  }
   /// None.
   public var sideFileNames: [String] { [] }
   /// None.

@@ -15,11 +15,18 @@ import Glibc
   /// Maps the whole file at `path`, which must be a regular file.
   ///
   /// - Throws: `FileError` with the path and the system's reason.
-  public init(mapping path: String) throws(FileError) {
+  public convenience init(mapping path: String) throws(FileError) {
     // A pipe without a writer would otherwise make the call wait for one.
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw FileError(path: path, operation: "open", code: errno) }
     defer { close(descriptor) }
+    try self.init(mapping: descriptor, path: path)
+  }
+
+  /// Maps the whole of an open file, which may be closed afterwards.
+  ///
+  /// - Parameter path: What errors call it.
+  public init(mapping descriptor: Int32, path: String) throws(FileError) {
     var status = stat()
     guard unsafe fstat(descriptor, &status) == 0 else {
       throw FileError(path: path, operation: "read", code: errno)

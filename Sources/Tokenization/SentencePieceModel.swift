@@ -2,7 +2,7 @@
 //
 // Source   https://github.com/google/sentencepiece, src/sentencepiece_model.proto; how pieces
 //          become merges, and the steps around the model, as the package `transformers` converts
-//          Llama's: every split of a piece into two pieces is a merge, early pieces first.
+//          Llama's: every split of a piece into two pieces is a merge, the piece with the highest score first.
 // Checked  ids equal that conversion; a model with its own character map is refused by name
 
 /// The parts of a ModelProto that matter for BPE.
@@ -15,6 +15,19 @@ struct SentencePieceModel {
   private(set) var lastID: Int? = 2
   private(set) var addsDummyPrefix = true
   private var hasCharacterMap = false
+
+  /// The model of some pieces, with the usual settings of Llama.
+  init(pieces: [Piece]) throws(TokenizerError.Problem) {
+    self.pieces = pieces
+    modelType = 2
+    for (index, piece) in pieces.enumerated() {
+      if let offset = firstInvalidUTF8(piece.text.span) {
+        throw .badRecord(
+          format: "llama2.c vocabulary", index: index,
+          reason: "the piece is not UTF-8 at byte \(offset)")
+      }
+    }
+  }
 
   init(_ bytes: [UInt8]) throws(TokenizerError.Problem) {
     var reader = ProtobufReader(bytes[...])
@@ -128,7 +141,12 @@ struct SentencePieceModel {
   private func merges(_ vocabulary: Vocabulary) -> MergeTable {
     var table = MergeTable(capacity: pieces.count)
     var rank: Int32 = 0
-    for (id, piece) in pieces.enumerated() {
+    // Llama 2 puts its runs of blanks early in the list and gives them the least score of all.
+    let order = pieces.indices.sorted {
+      (pieces[$1].score, $0) < (pieces[$0].score, $1)
+    }
+    for id in order {
+      let piece = pieces[id]
       let span = piece.text.span
       for split in piece.text.indices.dropFirst() where piece.text[split] & 0xC0 != 0x80 {
         guard let left = vocabulary.id(of: span, 0..<split),

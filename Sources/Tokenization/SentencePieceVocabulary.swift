@@ -24,7 +24,10 @@ public struct SentencePieceVocabulary: Sendable {
   /// - Parameter name: What error messages call the file, usually its path.
   public init(contentsOf bytes: [UInt8], name: String) throws(TokenizerError) {
     do throws(TokenizerError.Problem) {
-      let model = try SentencePieceModel(bytes)
+      let model =
+        LlamaCVocabulary.recognizes(bytes)
+        ? try SentencePieceModel(pieces: try LlamaCVocabulary(bytes).pieces)
+        : try SentencePieceModel(bytes)
       // Refuses what is no BPE.
       _ = try model.read()
       pieces = model.pieces

@@ -17,24 +17,31 @@ struct Convert: ParsableCommand {
   @Argument(help: "Any checkpoint: a folder, a bundle or another program's file.") var input: String
   @Argument(help: "The file or folder to write.") var output: String
   @OptionGroup(title: "Format") var format: ExportArguments
-  @Option(
-    help: ArgumentHelp(
-      "A tokenizer.json or SentencePiece model that the input lacks.", valueName: "file"))
-  var tokenizer: String?
+  @OptionGroup(title: "Input") var source: InputOptions
   @Flag(help: "Replace an existing output.") var force = false
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func run() throws {
     _ = common.start()
-    var source = try AnyCheckpoint.open(input)
-    if let tokenizer { source = try CheckpointWithTokenizer(source, tokenizer: tokenizer) }
     let result = try ExportRun(
-      input: source, formats: [ExportRun.formatName(ofOutput: output)],
+      input: try source.open(input), formats: [ExportRun.formatName(ofOutput: output)],
       options: try format.options(decodes: true), pack: PackRequest(dtype: format.type),
       stage: "convert"
     ).run(output: output, force: force)
     guard !common.quiet else { return }
     Pack.print(result)
+  }
+}
+
+/// What a checkpoint may lack.
+struct InputOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "A tokenizer.json or SentencePiece model for an input that has none.", valueName: "file"))
+  var tokenizer: String?
+
+  func open(_ path: String) throws -> any Checkpoint {
+    try AnyCheckpoint.open(path, tokenizer: tokenizer)
   }
 }
 

@@ -15,14 +15,15 @@ struct Eval: ParsableCommand {
   @Argument(help: "A checkpoint folder or a bundle.") var model: String
   @Option(help: ArgumentHelp("The model to compare with.", valueName: "model"))
   var reference: String?
+  @OptionGroup(title: "Input") var source: InputOptions
   @OptionGroup(title: "Measure") var measure: MeasureOptions
   @Flag(help: "Print one JSON document.") var json = false
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func run() throws {
     let progress = common.start()
-    let subject = try Model(path: model)
-    let other = try reference.map { try Model(path: $0) }
+    let subject = try Model(try source.open(model))
+    let other = try reference.map { try Model(try source.open($0)) }
     let text = ValidationText(
       text: measure.text, context: measure.context,
       scoring: measure.score == "half" ? .half : .all, windows: measure.windows,

@@ -19,6 +19,7 @@ struct Generate: ParsableCommand {
   @Option(help: "Draw from the likeliest tokens up to this probability.") var topP = 1.0
   @Option(help: "Draw from this many of the likeliest tokens.") var topK: Int?
   @Option(help: "Of the random stream.") var seed = 0
+  @OptionGroup(title: "Input") var source: InputOptions
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func validate() throws {
@@ -35,7 +36,7 @@ struct Generate: ParsableCommand {
 
   func run() throws {
     _ = common.start()
-    let model = try Model(path: model)
+    let model = try Model(try source.open(model))
     let tokenizer = try model.requiredTokenizer()
     let network = try model.languageModel()
     var ids = tokenizer.encode(prompt, addSpecialTokens: true)
@@ -107,7 +108,7 @@ struct Embed: ParsableCommand {
 
   func run() throws {
     let progress = common.start()
-    let model = try Model(path: model)
+    let model = try Model(try AnyCheckpoint.open(model))
     let embeddings = try EmbedRun.run(
       model: model, textPath: text == "-" ? "/dev/stdin" : text
     ) { progress.show("embed", $0) }

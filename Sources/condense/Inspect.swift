@@ -20,7 +20,19 @@ struct Inspect: ParsableCommand {
 
   func run() throws {
     _ = common.start()
-    let inspection = try Inspection(try CheckpointOpener.open(input))
+    let checkpoint: any Checkpoint
+    do {
+      checkpoint = try AnyCheckpoint.open(input)
+    } catch let error as CheckpointError {
+      // Files beside the weights have no tensors to list; what they are is worth a line.
+      guard case .unknownFormat = error.problem,
+        let what = try SideFileInspection.description(of: input)
+      else { throw error }
+      let line: JSONValue = ["schema": 1, "format": .string(what), "tensors": .array([])]
+      Terminal.print(json ? line.indentedText : "format        \(what)")
+      return
+    }
+    let inspection = try Inspection(checkpoint)
     if json {
       Terminal.print(inspection.json.indentedText)
       return

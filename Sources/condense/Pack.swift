@@ -21,6 +21,7 @@ struct Pack: ParsableCommand {
       "One or several of \(ExportRun.formatNames.joined(separator: ", ")), with commas.",
       valueName: "formats"))
   var formats = "condensed"
+  @OptionGroup(title: "Input") var source: InputOptions
   @OptionGroup(title: "Format") var format: ExportArguments
   @Flag(help: "Write weights in encodings that a format lacks as floats.") var decode = false
   @Flag(inversion: .prefixedNo, help: "Carry a self-test in the bundle.") var selfTest = true
@@ -46,7 +47,7 @@ struct Pack: ParsableCommand {
   func run() throws {
     _ = common.start()
     let result = try ExportRun(
-      input: try AnyCheckpoint.open(input), formats: formatNames,
+      input: try source.open(input), formats: formatNames,
       options: try format.options(decodes: decode),
       pack: PackRequest(dtype: format.type, selfTest: selfTest), stage: "pack"
     ).run(output: output, force: force)

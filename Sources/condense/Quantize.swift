@@ -50,6 +50,7 @@ struct Quantize: ParsableCommand {
   var validation: [String] = []
   @Flag(help: "Replace an existing output.") var force = false
   @Flag(help: "Print the layer table as one JSON document.") var json = false
+  @OptionGroup(title: "Input") var source: InputOptions
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func validate() throws {
@@ -85,7 +86,7 @@ struct Quantize: ParsableCommand {
     request.search = grid
     request.trueSequential = trueSequential
     request.imatrix = imatrix
-    let checkpoint = try CheckpointOpener.open(input)
+    let checkpoint = try source.open(input)
     let stage = QuantizeRun(input: checkpoint, request: request)
     let measure =
       validation.isEmpty

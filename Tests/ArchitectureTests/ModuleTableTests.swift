@@ -50,7 +50,8 @@ import Testing
       waiting += try SourceImports.of(name).map(\.module)
     }
     for name in [
-      "COpenBLAS", "CLAPACKE", "LinearAlgebra", "CHDF5", "HDF5Files", "Yams", "ArgumentParser",
+      "COpenBLAS", "CLAPACKE", "LinearAlgebra", "CHDF5", "CHDF5Reader", "HDF5Files", "Yams",
+      "ArgumentParser",
       "Calibration", "Pipeline",
     ] { #expect(!closure.contains(name), "CondenseInference reaches \(name)") }
     #expect(closure.contains("Tensors") && closure.contains("Crypto"))

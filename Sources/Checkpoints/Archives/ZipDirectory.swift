@@ -161,7 +161,14 @@ enum ZipDirectory {
     return try local.claim(sizes.stored)
   }
 
-  /// A name that stays inside the archive, should anyone ever unpack it.
+  /// Whether a name stays inside the archive, should anyone ever unpack it.
+  static func isSafeName(_ name: String) -> Bool {
+    let bytes = name.utf8
+    return !bytes.isEmpty && bytes.count < 4096 && !bytes.contains(0)
+      && !bytes.contains(UInt8(ascii: "\\")) && bytes.first != UInt8(ascii: "/")
+      && !name.split(separator: "/", omittingEmptySubsequences: false).contains("..")
+  }
+
   private static func name(
     _ range: Range<Int>, of bytes: StoredBytes
   ) throws(CheckpointError.Problem) -> String {
@@ -169,10 +176,7 @@ enum ZipDirectory {
     guard let name = String(validating: raw, as: UTF8.self) else {
       throw .unsafeEntryName(String(decoding: raw.prefix(80), as: UTF8.self))
     }
-    guard !raw.isEmpty, raw.count < 4096, !raw.contains(0), !raw.contains(UInt8(ascii: "\\")),
-      raw[0] != UInt8(ascii: "/"),
-      !name.split(separator: "/", omittingEmptySubsequences: false).contains("..")
-    else { throw .unsafeEntryName(String(name.prefix(80))) }
+    guard isSafeName(name) else { throw .unsafeEntryName(String(name.prefix(80))) }
     return name
   }
 }

@@ -85,7 +85,8 @@ public struct GGUFCheckpoint: Checkpoint {
         weights.append(
           .init(
             name: name, encoding: GGUFBlocks(type), outputs: entry.shape.dropLast().reduce(1, *),
-            inputs: entry.shape.last ?? 1, method: methods[entry.name] ?? Self.unknownMethod))
+            inputs: entry.shape.last ?? 1,
+            method: methods[entry.name] ?? methods["*"] ?? Self.unknownMethod))
       }
       let rotated = architecture?.rotatedHeads(of: name) != nil
       if rotated, let headSize,

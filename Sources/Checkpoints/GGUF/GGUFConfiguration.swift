@@ -227,7 +227,7 @@ struct Llama3Rotation: Equatable {
     guard let largest = factors.max(), largest >= 1, factors.count == headSize / 2 else {
       return nil
     }
-    for context in [8192, 4096, 2048, 1024, 512, 256, 128, 64] {
+    for context in (4...17).map({ 1 << $0 }) {
       for (low, high) in [(1.0, 4.0), (1, 8), (1, 2)] {
         let candidate = Llama3Rotation(
           factor: Double(largest), lowFrequency: low, highFrequency: high,

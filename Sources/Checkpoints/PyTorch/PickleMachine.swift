@@ -237,7 +237,8 @@ struct PickleMachine {
     } else if module == "torch" || module == "torch.storage", Self.isElementType(name) {
       throw .unknownType("torch." + name)
     } else {
-      throw .foreignGlobal(Self.printable(module + "." + name))
+      throw .foreignGlobal(
+        CheckpointError.printable(module + "." + name, limit: 120))
     }
     try budget.take(128 + 2 * (module.utf8.count + name.utf8.count), Self.valuesTake)
     globals[key] = global
@@ -248,15 +249,6 @@ struct PickleMachine {
   private static func isElementType(_ name: String) -> Bool {
     name.hasSuffix("Storage") || name.hasPrefix("complex") || name.hasPrefix("float")
       || name.hasPrefix("qint") || name.hasPrefix("quint")
-  }
-
-  /// A name for a message: one line, no control characters, not longer than a line.
-  static func printable(_ name: String) -> String {
-    String(
-      String.UnicodeScalarView(
-        name.unicodeScalars.prefix(120).map {
-          $0.value < 0x20 || (0x7F...0x9F).contains($0.value) ? "?" : $0
-        }))
   }
 
   /// A value that must be a text, as a string.

@@ -102,7 +102,7 @@ extension PickleGlobal {
       switch name {
       case "set", "frozenset": return .set
       case "list": return .list
-      case "int", "float", "bool", "str", "dict", "tuple": return .inert
+      case "int", "long", "float", "bool", "str", "unicode", "dict", "tuple": return .inert
       default: return nil
       }
     case "torch.jit._pickle" where inArchive:

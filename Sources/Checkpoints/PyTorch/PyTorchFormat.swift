@@ -80,7 +80,7 @@ public enum PyTorchFormat: CheckpointFormat {
       configuration: .object(
         JSONObject(
           architecture.map {
-            [.init(key: "architecture", value: .string(PickleMachine.printable($0)))]
+            [.init(key: "architecture", value: .string(CheckpointError.printable($0, limit: 120)))]
           } ?? [])),
       tensors: try tensors(names, machine, source, path: archive.path, bytes: archive.bytes),
       skipped: names.skipped, byteCount: archive.bytes.count)

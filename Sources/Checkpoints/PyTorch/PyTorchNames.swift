@@ -130,7 +130,7 @@ struct PyTorchNames {
       found = found.map { Found(path: Array($0.path.dropFirst()), tensor: $0.tensor) }
     }
     // DataParallel's prefix stands in the keys themselves: `module.conv1.weight`.
-    while !found.isEmpty, found.allSatisfy({ $0.path[0].hasPrefix("module.") }) {
+    while !found.isEmpty, found.allSatisfy({ $0.path.first?.hasPrefix("module.") == true }) {
       found = found.map {
         Found(path: [String($0.path[0].dropFirst(7))] + $0.path.dropFirst(), tensor: $0.tensor)
       }

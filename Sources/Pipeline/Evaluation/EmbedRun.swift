@@ -35,8 +35,9 @@ public enum EmbedRun {
 public enum ModelTokenizer {
   /// Opens a checkpoint folder's or a bundle's tokenizer, or a tokenizer file itself.
   public static func open(_ path: String) throws -> Tokenizer {
-    if FilePath.kind(of: path) == .folder || path.hasSuffix(".condensed") {
-      let checkpoint = try CheckpointOpener.open(path)
+    let isFile = FilePath.kind(of: path) != .folder
+    if try !isFile || AnyCheckpoint.formatName(of: path) != nil {
+      let checkpoint = try AnyCheckpoint.open(path)
       guard let tokenizer = try Model.tokenizer(of: checkpoint) else {
         throw CheckpointError(path: path, .missingFile("tokenizer.json"))
       }

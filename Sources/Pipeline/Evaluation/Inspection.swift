@@ -22,7 +22,9 @@ public struct Inspection: Sendable {
   /// Looks at a checkpoint.
   public init(_ checkpoint: any Checkpoint) throws {
     format = checkpoint.formatName
-    architecture = checkpoint.configuration["model_type"]?.string
+    architecture =
+      checkpoint.configuration["model_type"]?.string
+      ?? checkpoint.configuration["architecture"]?.string
     tensors = checkpoint.logicalTensors
     sideFiles = checkpoint.sideFileNames
     byteCount = checkpoint.byteCount

@@ -72,6 +72,8 @@ public enum ExportFormats {
       GGUFExport.self,
       CompressedTensorsExport.self,
       SafetensorsExport.self,
+      HDF5Export.self,
+      NumPyExport.self,
     ]
   }
 

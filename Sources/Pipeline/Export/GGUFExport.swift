@@ -38,16 +38,27 @@ public enum GGUFExport: ExportFormat {
     var report = ExportReport()
     var metadata = GGUFMetadata()
     let parts = try parts(of: source, architecture, options, &metadata, &report)
-    let methods = parts.compactMap { part in
-      part.method.map { JSONObject.Member(key: part.item.name, value: .string($0)) }
+    addMethods(parts, to: &metadata)
+    if !lineage.isNull {
+      metadata[GGUFCheckpoint.lineageKey] = GGUFValue(lineage.withoutWork.compactText)
     }
-    if !methods.isEmpty {
-      metadata[GGUFCheckpoint.methodsKey] = GGUFValue(
-        JSONValue.object(JSONObject(methods)).compactText)
-    }
-    if !lineage.isNull { metadata[GGUFCheckpoint.lineageKey] = GGUFValue(lineage.compactText) }
     try write(parts, metadata, to: path, shardBytes: options.shardBytes, &report)
     return report
+  }
+
+  /// The method that chose each tensor's numbers; `*` is most tensors' method.
+  private static func addMethods(_ parts: [Part], to metadata: inout GGUFMetadata) {
+    var counts: [String: Int] = [:]
+    for part in parts { if let method = part.method { counts[method, default: 0] += 1 } }
+    guard let usual = counts.max(by: { ($0.value, $1.key) < ($1.value, $0.key) })?.key else {
+      return
+    }
+    var methods = JSONObject()
+    methods["*"] = .string(usual)
+    for part in parts {
+      if let method = part.method, method != usual { methods[part.item.name] = .string(method) }
+    }
+    metadata[GGUFCheckpoint.methodsKey] = GGUFValue(JSONValue.object(methods).compactText)
   }
 
   // MARK: - Tensors
@@ -256,5 +267,16 @@ public enum GGUFExport: ExportFormat {
       bytes += part.item.byteCount
     }
     return shards
+  }
+}
+
+extension JSONValue {
+  /// A lineage without the figures of each layer, which the checkpoint folder keeps: other engines' files stay
+  /// as small as other tools'.
+  fileprivate var withoutWork: JSONValue {
+    guard case .object(var object) = self else { return self }
+    if object["work"] != nil { object["work"] = .null }
+    if let parent = object["parent"] { object["parent"] = parent.withoutWork }
+    return .object(object)
   }
 }

@@ -112,7 +112,7 @@ struct GGUFVocabulary {
       return Array(pair.joined(separator: " ").utf8)
     }
     metadata["tokenizer.ggml.merges"] = .array(GGUFArray(merges))
-    metadata["tokenizer.ggml.add_bos_token"] = GGUFValue(opensTexts(json))
+    addFirstToken(json, to: &metadata)
   }
 
   private func addTokens(to metadata: inout GGUFMetadata) {
@@ -120,13 +120,19 @@ struct GGUFVocabulary {
     metadata["tokenizer.ggml.token_type"] = .array(GGUFArray(types.map(\.rawValue)))
   }
 
-  /// Whether the template puts a special token before a text.
-  private func opensTexts(_ json: JSONValue) -> Bool {
-    func opens(_ processor: JSONValue) -> Bool {
-      if let parts = processor["processors"]?.array { return parts.contains(where: opens) }
-      return processor["single"]?.array?.first?["SpecialToken"] != nil
+  /// Whether the template puts a special token before a text; the file says which.
+  private func addFirstToken(_ json: JSONValue, to metadata: inout GGUFMetadata) {
+    func first(_ processor: JSONValue) -> String? {
+      if let parts = processor["processors"]?.array {
+        return parts.lazy.compactMap(first).first
+      }
+      return processor["single"]?.array?.first?["SpecialToken"]?["id"]?.string
     }
-    return json["post_processor"].map(opens) ?? false
+    let token = json["post_processor"].flatMap(first)
+    metadata["tokenizer.ggml.add_bos_token"] = GGUFValue(token != nil)
+    if let token, let id = tokens.firstIndex(of: Array(token.utf8)) {
+      metadata["tokenizer.ggml.bos_token_id"] = GGUFValue(id)
+    }
   }
 
   // MARK: - SentencePiece BPE
@@ -156,8 +162,8 @@ struct GGUFVocabulary {
     }
     let normalizer = (json["normalizer"] ?? .null).compactText
     addSentencePiece(
-      scores: scores, prefixes: normalizer.contains("\"Prepend\""), opens: opensTexts(json),
-      to: &metadata)
+      scores: scores, prefixes: normalizer.contains("\"Prepend\""), to: &metadata)
+    addFirstToken(json, to: &metadata)
   }
 
   private static func isByte(_ token: [UInt8]) -> Bool {
@@ -165,7 +171,7 @@ struct GGUFVocabulary {
   }
 
   private func addSentencePiece(
-    scores: [Float], prefixes: Bool, opens: Bool, to metadata: inout GGUFMetadata
+    scores: [Float], prefixes: Bool, to metadata: inout GGUFMetadata
   ) {
     metadata["tokenizer.ggml.model"] = GGUFValue("llama")
     metadata["tokenizer.ggml.pre"] = GGUFValue("default")
@@ -173,7 +179,6 @@ struct GGUFVocabulary {
     metadata["tokenizer.ggml.scores"] = .array(GGUFArray(scores))
     metadata["tokenizer.ggml.token_type"] = .array(GGUFArray(types.map(\.rawValue)))
     metadata["tokenizer.ggml.add_space_prefix"] = GGUFValue(prefixes)
-    metadata["tokenizer.ggml.add_bos_token"] = GGUFValue(opens)
   }
 
   /// A SentencePiece model itself.
@@ -186,9 +191,9 @@ struct GGUFVocabulary {
       scores[id] = piece.score
     }
     addSentencePiece(
-      scores: scores, prefixes: vocabulary.addsDummyPrefix, opens: vocabulary.firstID != nil,
-      to: &metadata)
-    if let id = vocabulary.firstID, metadata["tokenizer.ggml.bos_token_id"] == nil {
+      scores: scores, prefixes: vocabulary.addsDummyPrefix, to: &metadata)
+    metadata["tokenizer.ggml.add_bos_token"] = GGUFValue(vocabulary.firstID != nil)
+    if let id = vocabulary.firstID {
       metadata["tokenizer.ggml.bos_token_id"] = GGUFValue(id)
     }
     if let id = vocabulary.lastID { metadata["tokenizer.ggml.eos_token_id"] = GGUFValue(id) }
@@ -209,11 +214,13 @@ struct GGUFVocabulary {
       let id =
         configured?.integer ?? configured?.array?.first?.integer
         ?? text.flatMap { text in tokens.firstIndex(of: Array(text.utf8)) }
-      if let id, id >= 0, id < size {
+      // What a template or the model itself put there is what texts begin with.
+      let known = metadata["tokenizer.ggml.\(own)_token_id"] != nil
+      if let id, id >= 0, id < size, !known {
         metadata["tokenizer.ggml.\(own)_token_id"] = GGUFValue(id)
       }
     }
-    if let adds = tokenizer["add_bos_token"]?.bool {
+    if let adds = tokenizer["add_bos_token"]?.bool, metadata["tokenizer.ggml.bos_token_id"] != nil {
       metadata["tokenizer.ggml.add_bos_token"] = GGUFValue(adds)
     }
     if files.contains("chat_template.jinja") {

@@ -11,7 +11,7 @@ enum InputHashes {
       guard !inputs.contains(where: { $0.path == path }) else { return }
       inputs.append(Recipe.Input(path: path, sha256: Located(digits)))
     }
-    add(recipe.model, try contentHash(of: try CheckpointOpener.open(recipe.model.value)))
+    add(recipe.model, try contentHash(of: try AnyCheckpoint.open(recipe.model.value)))
     for path in texts(of: recipe) { add(path, try ContentHash.of(file: path.value)) }
     return inputs
   }
@@ -31,7 +31,7 @@ enum InputHashes {
       let path = input.path.value
       let digits =
         FilePath.kind(of: path) == .folder || path.hasSuffix(".condensed")
-        ? try contentHash(of: try CheckpointOpener.open(path)) : try ContentHash.of(file: path)
+        ? try contentHash(of: try AnyCheckpoint.open(path)) : try ContentHash.of(file: path)
       guard digits == input.sha256.value else {
         throw RecipeError(
           at: input.sha256.place,

@@ -66,7 +66,7 @@ public final class RecipeRun {
     self.output = FilePath.withoutTrailingSlash(output)
     self.cache = cache
     self.observer = observer
-    original = try CheckpointOpener.open(recipe.model.value)
+    original = try AnyCheckpoint.open(recipe.model.value)
     originalHash = try contentHash(of: original)
     try RunPlan.check(recipe, original: original)
     try InputHashes.check(recipe)
@@ -100,8 +100,9 @@ public final class RecipeRun {
         failed = entry.name.value
         break
       }
-      try step.commit()
+      let others = try step.commit()
       if let result = step.result { results.append(result) }
+      results += others
       // A bundle is a side product: the next stage goes on from what was packed.
       guard let folder = step.folder else { continue }
       input = folder
@@ -148,8 +149,8 @@ public final class RecipeRun {
     let slices: [(name: String, drift: MeasuredDrift)]
     /// The file in the output folder, for stages that make one.
     let result: String?
-    /// Gives the result its name, once the gates have passed.
-    let commit: () throws -> Void
+    /// Gives the result its name, once the gates have passed, and writes what stands beside it.
+    let commit: () throws -> [String]
   }
 
   private func run(
@@ -159,7 +160,8 @@ public final class RecipeRun {
     case let options as QuantizeStageOptions:
       return try quantize(entry, try options.request(recipe), input: input, inputHash: inputHash)
     case let options as PackStageOptions:
-      return try pack(entry, options.request, input: input, inputHash: inputHash)
+      return try pack(
+        entry, options.request, also: options.also, input: input, inputHash: inputHash)
     default:
       preconditionFailure("no runner for the stage kind '\(entry.kind)'")
     }
@@ -207,11 +209,12 @@ public final class RecipeRun {
     }
     return Step(
       report: report, folder: folder, drift: measured.reference, slices: measured.slices,
-      result: nil, commit: {})
+      result: nil, commit: { [] })
   }
 
   private func pack(
-    _ entry: StageEntry, _ request: PackRequest, input: any Checkpoint, inputHash: String
+    _ entry: StageEntry, _ request: PackRequest, also: [PackedFormat], input: any Checkpoint,
+    inputHash: String
   ) throws -> Step {
     let path = FilePath.join(output, RunPlan.bundleName(of: entry, in: recipe))
     let stage = PackRun(input: input, request: request)
@@ -229,7 +232,24 @@ public final class RecipeRun {
     report.bytes = byteCount
     return Step(
       report: report, folder: nil, drift: measured.reference, slices: measured.slices,
-      result: path, commit: { try stage.write(contents, manifest, to: path) })
+      result: path,
+      commit: {
+        try stage.write(contents, manifest, to: path)
+        return try also.map { try Self.write($0, beside: path, request, input) }
+      })
+  }
+
+  /// Writes another engine's file of the same weights.
+  private static func write(
+    _ format: PackedFormat, beside bundle: String, _ request: PackRequest, _ input: any Checkpoint
+  ) throws -> String {
+    let stem = String(bundle.dropLast(".condensed".count))
+    let suffix = ExportFormats.named(format.rawValue)?.suffix ?? ""
+    let run = ExportRun(
+      input: input, formats: [format.rawValue], options: ExportOptions(dtype: request.dtype),
+      pack: request, stage: "pack")
+    let path = stem + (suffix.isEmpty ? "." + format.rawValue : suffix)
+    return try run.run(output: path, force: true).first?.path ?? path
   }
 
   private func stageReport(

@@ -41,7 +41,7 @@ public struct RunPlan: Sendable {
 
   /// Plans a recipe: opens the model and the texts, and checks every option against them.
   public init(_ recipe: Recipe) throws {
-    let original = try CheckpointOpener.open(recipe.model.value)
+    let original = try AnyCheckpoint.open(recipe.model.value)
     try Self.check(recipe, original: original)
     sourceBytes = original.tensorNames.reduce(0) { $0 + (original.tensor($1)?.byteCount ?? 0) }
     var current: any Checkpoint = original

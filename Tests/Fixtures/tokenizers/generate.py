@@ -329,8 +329,10 @@ def from_sentence_piece(path):
     proto = sentencepiece_model_pb2.ModelProto()
     proto.ParseFromString(path.read_bytes())
     vocab = {piece.piece: id for id, piece in enumerate(proto.pieces)}
+    # SentencePiece merges by score: Llama 2's runs of blanks come early in the list and last in score.
+    scores = {piece.piece: piece.score for piece in proto.pieces}
     tokenizer = Tokenizer(models.BPE(
-        vocab, generate_merges(vocab), unk_token=proto.trainer_spec.unk_piece, fuse_unk=True,
+        vocab, generate_merges(vocab, scores), unk_token=proto.trainer_spec.unk_piece, fuse_unk=True,
         byte_fallback=True))
     converter = LlamaConverter.__new__(LlamaConverter)
     converter.original_tokenizer = SimpleNamespace()

@@ -12,17 +12,35 @@ public enum PackedFloat: String, Sendable, CaseIterable {
   case bf16
 }
 
+/// A format that a pack stage writes beside the bundle.
+public enum PackedFormat: String, Sendable, CaseIterable {
+  /// llama.cpp's files.
+  case gguf
+  /// Packed integers for vLLM and transformers.
+  case compressedTensors = "compressed-tensors"
+  /// Dense safetensors in a checkpoint folder.
+  case safetensors
+  /// One HDF5 file.
+  case hdf5
+  /// A NumPy archive.
+  case npz
+}
+
 /// Write one bundle file.
 public struct PackStageOptions: StageOptions {
   /// The key of the stage.
   public static let kind = "pack"
   /// What it does.
-  public static let summary = "Writes the checkpoint as one bundle file."
+  public static let summary =
+    "Writes the checkpoint as one bundle file, and in other engines' formats beside it."
 
   /// The type of what is not encoded.
   public var dtype = PackedFloat.keep
   /// True to store a few inputs with the logits that they must give.
   public var selfTest = true
+
+  /// Formats that are written beside the bundle.
+  public var also: [PackedFormat] = []
 
   /// The defaults.
   public init() {}
@@ -35,5 +53,9 @@ public struct PackStageOptions: StageOptions {
       .init(
         "self-test", \.selfTest, .flag,
         "Store a few inputs with the logits they must give, for checks on load."),
+      .init(
+        "also", \.also, .list(.choice(), of: "formats"),
+        "Files for other engines beside the bundle, of the same weights; what a format cannot hold is an "
+          + "error."),
     ])
 }
