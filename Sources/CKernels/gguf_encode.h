@@ -3,6 +3,7 @@
 #include "gguf_fit_affine.h"
 #include "gguf_fit_codebook.h"
 #include "gguf_fit_scaled.h"
+#include "gguf_feedback.h"
 
 // The power of two at or below size, 1 for values that are next to nothing.
 ALWAYS float unit_of(float size) {
@@ -157,6 +158,81 @@ void LEVEL(kernel_gguf_encode)(const kernel_gguf_rows *job) {
         restore_size(job, job->x + first + r * job->stride, (const float *)weights + r,
                      u.inverse[r], &row);
       kernel_gguf_pack(job->type, &row, job->out + r * job->out_stride + block * job->block_bytes);
+    }
+  }
+}
+
+// One function for each kind of rounding.
+#define ROUND(TYPE)                                                                                \
+  static __attribute__((noinline)) void round_##TYPE(                                              \
+    tile_block *t, const units *units, const float *u, size_t stride,                              \
+    const kernel_gguf_codebook *book, int columns, tile_codes *c) {                                \
+    round_block(TYPE, t, columns, *units, u, stride, book, c);                                     \
+  }
+#define EVERY(ONE)                                                                                 \
+  ONE(Q4_0) ONE(Q4_1) ONE(Q5_0) ONE(Q5_1) ONE(Q8_0) ONE(Q2_K) ONE(Q3_K) ONE(Q4_K) ONE(Q5_K)        \
+  ONE(Q6_K) ONE(IQ4_NL) ONE(IQ4_XS) ONE(TQ1_0) ONE(TQ2_0) ONE(MXFP4) ONE(NVFP4) ONE(Q1_0)          \
+  ONE(Q2_0) ONE(IQ1_S) ONE(IQ1_M) ONE(IQ2_XXS) ONE(IQ2_XS) ONE(IQ2_S) ONE(IQ3_XXS) ONE(IQ3_S)
+EVERY(ROUND)
+#undef ROUND
+
+static void round_tile(uint32_t type, tile_block *t, const units *units, const float *u,
+                       size_t stride, const kernel_gguf_codebook *book, int columns,
+                       tile_codes *c) {
+  switch (type) {
+#define CASE(TYPE) case TYPE: round_##TYPE(t, units, u, stride, book, columns, c); break;
+    EVERY(CASE)
+#undef CASE
+  }
+}
+
+void LEVEL(kernel_gguf_feedback)(const kernel_gguf_panel *job) {
+  tile_block first, second;
+  lanes importance[256];
+  tile_codes codes[2];
+  kernel_gguf_codes row;
+  const size_t width = job->block_columns;
+  memset(codes, 0, sizeof codes);
+  for (size_t start = 0; start < job->columns; start += width) {
+    const float *u = job->u + start * job->u_stride + start;
+    units unit;
+    lanes largest = 0.0f;
+    for (size_t j = 0; j < width; ++j) {
+      for (size_t r = 0; r < LANES; ++r)
+        first.y[j][r] = job->w[(start + j) * job->stride + (r < job->rows ? r : 0)];
+      largest = higher(SIZE_OF(first.y[j]), largest);
+    }
+    for (size_t r = 0; r < LANES; ++r) unit.unit[r] = unit_of(largest[r]);
+    unit.inverse = 1.0f / unit.unit;
+    // What an error costs after the later columns have done what they can: 1 / U_jj^2.
+    float most = 0;
+    for (size_t j = 0; j < width; ++j) {
+      const float weight = 1.0f / u[j * job->u_stride + j];
+      most = weight > most ? weight : most;
+    }
+    for (size_t j = 0; j < width; ++j) {
+      const float weight = 1.0f / (u[j * job->u_stride + j] * most), square = weight * weight;
+      importance[j] = square > 0x1p-40f ? square : 0x1p-40f;
+      first.y[j] *= unit.inverse;
+    }
+    memcpy(second.y, first.y, sizeof first.y);
+    fit(job->type, first.y, importance, &unit, job->codebook, &codes[0]);
+    round_tile(job->type, &first, &unit, u, job->u_stride, job->codebook, (int)width, &codes[0]);
+    fit(job->type, first.target, importance, &unit, job->codebook, &codes[1]);
+    round_tile(job->type, &second, &unit, u, job->u_stride, job->codebook, (int)width, &codes[1]);
+    const ints better = second.loss < first.loss;
+    for (size_t r = 0; r < job->rows; ++r) {
+      take_row(&codes[better[r] ? 1 : 0], (int)r, width, &row);
+      kernel_gguf_pack(job->type, &row,
+                       job->out + r * job->out_stride + start / width * job->block_bytes);
+    }
+    for (size_t j = 0; j < width; ++j) {
+      lanes error = SELECT(better, second.error[j], first.error[j]) * unit.unit;
+      for (size_t r = 0; r < job->rows; ++r)
+        job->errors[(start + j) * job->stride + r] = error[r];
+      for (size_t k = width; k < job->columns - start; ++k)
+        for (size_t r = 0; r < job->rows; ++r)
+          job->w[(start + k) * job->stride + r] -= error[r] * u[j * job->u_stride + k];
     }
   }
 }

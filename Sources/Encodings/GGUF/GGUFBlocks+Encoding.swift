@@ -15,7 +15,7 @@ public import Tensors
 
 extension GGUFBlocks {
   /// Rows that one call of the kernel encodes.
-  private static let tileRows = 16
+  static let tileRows = 16
 
   /// Encodes a matrix.
   ///
@@ -88,12 +88,18 @@ extension GGUFCodebook {
     unsafe (book?.digits ?? []).withUnsafeBufferPointer { digits in
       unsafe (book?.firsts ?? []).withUnsafeBufferPointer { firsts in
         unsafe (book?.starts ?? []).withUnsafeBufferPointer { starts in
-          unsafe (book?.values ?? []).withUnsafeBytes { values in
-            var view = unsafe kernel_gguf_codebook(
-              width: book?.width ?? 0, seconds: max(0, starts.count - 1),
-              digits: digits.baseAddress, firsts: firsts.baseAddress, starts: starts.baseAddress)
-            unsafe withUnsafePointer(to: &view) {
-              unsafe body($0, values.baseAddress?.assumingMemoryBound(to: UInt8.self))
+          unsafe (book?.pointsByFirst ?? []).withUnsafeBufferPointer { pointsByFirst in
+            unsafe (book?.firstStarts ?? []).withUnsafeBufferPointer { firstStarts in
+              unsafe (book?.values ?? []).withUnsafeBytes { values in
+                var view = unsafe kernel_gguf_codebook(
+                  width: book?.width ?? 0, seconds: max(0, starts.count - 1),
+                  digits: digits.baseAddress, firsts: firsts.baseAddress,
+                  starts: starts.baseAddress, points_by_first: pointsByFirst.baseAddress,
+                  first_starts: firstStarts.baseAddress)
+                unsafe withUnsafePointer(to: &view) {
+                  unsafe body($0, values.baseAddress?.assumingMemoryBound(to: UInt8.self))
+                }
+              }
             }
           }
         }
