@@ -17,3 +17,12 @@ void kernel_gguf_encode(size_t level, const kernel_gguf_rows *rows) {
 #endif
   if (level == 0) kernel_gguf_encode_plain(rows);
 }
+
+void kernel_gguf_feedback(const kernel_gguf_panel *panel) {
+#if defined(__x86_64__) && defined(__gnu_linux__)
+  if (kernel_gguf_levels() == 3) kernel_gguf_feedback_v4(panel);
+  else if (kernel_gguf_levels() == 2) kernel_gguf_feedback_v3(panel);
+  else
+#endif
+    kernel_gguf_feedback_plain(panel);
+}

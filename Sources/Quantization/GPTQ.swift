@@ -39,7 +39,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
   public static let method = QuantizationMethod.gptq
 
   /// Rows that one piece of work rounds: a column of them is one vector.
-  private static let rowsAtOnce = 128
+  static let rowsAtOnce = 128
   /// When H cannot be factorized, the damping is raised tenfold up to this share; each raise is a fallback.
   private static let largestDamping = 1.0
 
@@ -54,9 +54,12 @@ public struct GPTQ: WeightQuantizer, Equatable {
     switch encoding {
     case let encoding as GroupIntegers:
       return try quantize(weight, moment, onto: encoding)
+    case let encoding as GGUFBlocks:
+      return try quantize(weight, moment, onto: encoding)
     default:
       throw .unsupportedPair(
-        method: Self.method.rawValue, encoding: encoding.name, known: GroupIntegers.nameList)
+        method: Self.method.rawValue, encoding: encoding.name,
+        known: GroupIntegers.nameList + ", " + GGUFBlocks.nameList)
     }
   }
 
@@ -85,7 +88,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
   }
 
   /// U of the damped H in the order of rounding, as floats.
-  private func factor(
+  func factor(
     of moment: DoubleMatrix, order: [Int]
   ) throws(QuantizationError) -> (factor: [Float], fallbacks: Int) {
     let diagonal = moment.diagonal

@@ -133,6 +133,8 @@ typedef struct {
   const uint8_t *_Nullable digits; ///< [points][width]: which level
   const uint8_t *_Nullable firsts; ///< [points]: the first half
   const size_t *_Nullable starts;  ///< [seconds + 1]: where the points with each second half start
+  const uint16_t *_Nullable points_by_first; ///< [points]: the points sorted by their first half
+  const size_t *_Nullable first_starts; ///< [seconds + 1]: where those with each first half start
 } kernel_gguf_codebook;
 
 /// Up to 16 rows to encode.
@@ -140,6 +142,7 @@ typedef struct {
   uint32_t type;                                  ///< ggml's number of the format
   size_t block_columns, block_bytes;              ///< the format's sizes
   const kernel_gguf_codebook *_Nullable codebook; ///< the format's, for IQ1, IQ2 and IQ3
+  const uint8_t *_Nullable grid;                  ///< the same codebook, as kernel_gguf_values takes it
   const float *_Nonnull x;                        ///< x[r * stride + c]
   size_t stride, rows, columns;                   ///< columns: a multiple of block_columns
   const float *_Nullable importance;              ///< [columns], not negative; NULL: 1 everywhere
@@ -152,3 +155,22 @@ size_t kernel_gguf_levels(void);
 /// Chooses the codes with the least sum of importance[c] * (x - value)^2 that its search finds, by the
 /// code for a CPU level below kernel_gguf_levels().
 void kernel_gguf_encode(size_t level, const kernel_gguf_rows *_Nonnull rows);
+
+/// Some columns of up to 16 rows to round by GPTQ.
+typedef struct {
+  uint32_t type;                                  ///< ggml's number of the format
+  size_t block_columns, block_bytes;              ///< the format's sizes
+  const kernel_gguf_codebook *_Nullable codebook; ///< the format's, for IQ1, IQ2 and IQ3
+  float *_Nonnull w;         ///< w[j * stride + r]: weights less the feedback of earlier panels
+  float *_Nonnull errors;    ///< receives (w - q) / U_jj at [j * stride + r]
+  size_t stride, rows;
+  size_t columns;            ///< of the panel: a multiple of block_columns
+  const float *_Nonnull u;   ///< U's corner of the panel, u[i * u_stride + j]
+  size_t u_stride;
+  uint8_t *_Nonnull out;     ///< row r's blocks of the panel go to out + r * out_stride
+  size_t out_stride;
+} kernel_gguf_panel;
+
+/// Chooses the scales of each block of the panel on weights that carry the earlier columns' feedback, and rounds
+/// column by column (IQ1, IQ2, IQ3: group by group) with feedback inside the panel. Changes w.
+void kernel_gguf_feedback(const kernel_gguf_panel *_Nonnull panel);

@@ -4,6 +4,7 @@
 // Result   blocks whose values q nearly minimise, row by row, Σ_j a_j (x_j - q_j)²
 // Search   Sources/CKernels/gguf_fit_*.h: steps are tried as in llama.cpp (ggml-quants.c), then scales, minima and codes
 //          are refitted to what the block really stores (halves, 4- to 8-bit multiples) and chosen by the true error
+//          last, a block's halves grow until its values are as large as its weights (restore_size in gguf_encode.h)
 // Differs  from llama.cpp's fits, whose weights are a_j √(σ² + x_j²): here they are the a_j of the objective
 // Limits   a weight beyond what the format's scale can reach (65504 times the largest level) becomes the largest value
 //          of its sign; below half the smallest scale (2⁻²⁵) it becomes zero
@@ -14,7 +15,7 @@ public import Tensors
 
 extension GGUFBlocks {
   /// Rows that one call of the kernel encodes.
-  private static let tileRows = 16
+  static let tileRows = 16
 
   /// Encodes a matrix.
   ///
@@ -59,12 +60,12 @@ extension GGUFBlocks {
     unsafe values.withUnsafeBufferPointer { values in
       unsafe target.withUnsafeMutableBufferPointer { target in
         unsafe (importance ?? []).withUnsafeBufferPointer { importance in
-          unsafe GGUFCodebook.withKernelView(of: type) { codebook in
+          unsafe GGUFCodebook.withKernelView(of: type) { codebook, grid in
             guard let from = values.baseAddress, let to = target.baseAddress else { return }
             // SAFETY: the counts are checked above; all buffers outlive the call.
             var job = unsafe kernel_gguf_rows(
               type: type.rawValue, block_columns: type.blockColumns,
-              block_bytes: type.blockBytes, codebook: codebook, x: from, stride: inputs,
+              block_bytes: type.blockBytes, codebook: codebook, grid: grid, x: from, stride: inputs,
               rows: rows, columns: inputs,
               importance: importance.isEmpty ? nil : importance.baseAddress, out: to,
               out_stride: rowBytes)
@@ -77,18 +78,30 @@ extension GGUFBlocks {
 }
 
 extension GGUFCodebook {
-  /// Calls `body` with a format's codebook as the kernels search it; an empty one when it has none.
+  /// Calls `body` with a format's codebook as the encoder searches it and as the decoder reads it; an empty one when
+  /// it has none.
   static func withKernelView(
-    of type: GGUFBlockType, _ body: (UnsafePointer<kernel_gguf_codebook>) -> Void
+    of type: GGUFBlockType,
+    _ body: (UnsafePointer<kernel_gguf_codebook>, UnsafePointer<UInt8>?) -> Void
   ) {
     let book = of(type)
     unsafe (book?.digits ?? []).withUnsafeBufferPointer { digits in
       unsafe (book?.firsts ?? []).withUnsafeBufferPointer { firsts in
         unsafe (book?.starts ?? []).withUnsafeBufferPointer { starts in
-          var view = unsafe kernel_gguf_codebook(
-            width: book?.width ?? 0, seconds: max(0, starts.count - 1),
-            digits: digits.baseAddress, firsts: firsts.baseAddress, starts: starts.baseAddress)
-          unsafe withUnsafePointer(to: &view) { unsafe body($0) }
+          unsafe (book?.pointsByFirst ?? []).withUnsafeBufferPointer { pointsByFirst in
+            unsafe (book?.firstStarts ?? []).withUnsafeBufferPointer { firstStarts in
+              unsafe (book?.values ?? []).withUnsafeBytes { values in
+                var view = unsafe kernel_gguf_codebook(
+                  width: book?.width ?? 0, seconds: max(0, starts.count - 1),
+                  digits: digits.baseAddress, firsts: firsts.baseAddress,
+                  starts: starts.baseAddress, points_by_first: pointsByFirst.baseAddress,
+                  first_starts: firstStarts.baseAddress)
+                unsafe withUnsafePointer(to: &view) {
+                  unsafe body($0, values.baseAddress?.assumingMemoryBound(to: UInt8.self))
+                }
+              }
+            }
+          }
         }
       }
     }

@@ -19,6 +19,9 @@ struct GGUFCodebook: Sendable {
   let values: [Int8]
   /// `[points]`: the digits of the first half of the columns as one number, the first column lowest.
   let firsts: [UInt8]
+  /// The points sorted by their first half, and where those with each first half start.
+  let pointsByFirst: [UInt16]
+  let firstStarts: [Int]
   /// Where the points with each second half start, and the number of points: points come sorted by it.
   let starts: [Int]
 
@@ -72,13 +75,22 @@ struct GGUFCodebook: Sendable {
     }
     let points = digits.count / width
     firsts = (0..<points).map { UInt8(halves[2 * $0]) }
+    let firsts = firsts, seconds = (0..<points).map { halves[2 * $0 + 1] }
+    let order = (0..<points).sorted { (firsts[$0], $0) < (firsts[$1], $1) }
+    pointsByFirst = order.map { UInt16($0) }
+    let count = half == 4 ? 81 : 64
+    starts = Self.starts(of: seconds, count: count)
+    firstStarts = Self.starts(of: order.map { Int(firsts[$0]) }, count: count)
+  }
+
+  /// Where each number below `count` starts among sorted numbers, and where they end.
+  private static func starts(of sorted: [Int], count: Int) -> [Int] {
     var starts: [Int] = []
-    for point in 0..<points {
-      while starts.count <= halves[2 * point + 1] { starts.append(point) }
+    for (index, number) in sorted.enumerated() {
+      while starts.count <= number { starts.append(index) }
     }
-    let seconds = half == 4 ? 81 : 64
-    while starts.count <= seconds { starts.append(points) }
-    self.starts = starts
+    while starts.count <= count { starts.append(sorted.count) }
+    return starts
   }
 
   /// The value of a letter of base64.
