@@ -16,11 +16,13 @@ struct Quantize: ParsableCommand {
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
-  @Option(help: "rtn or gptq.") var method = QuantizationMethod.gptq
+  @Option(help: "rtn, gptq or ec.") var method = QuantizationMethod.gptq
+  @Option(help: "ec: stored bits over weights, 1 to 8, such as 2.75.") var bits: Double?
   @Option(
     parsing: .upToNextOption,
-    help: ArgumentHelp("What becomes of the weights.", valueName: "[pattern=]encoding"))
-  var encoding: [String]
+    help: ArgumentHelp(
+      "What becomes of the weights; ec alone need not be named.", valueName: "[pattern=]encoding"))
+  var encoding: [String] = []
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp("Calibration text; encoders read a sentence a line.", valueName: "file"))
@@ -75,8 +77,26 @@ struct Quantize: ParsableCommand {
     guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
       throw ValidationError("--imatrix is for --method rtn without --calibration")
     }
-    guard method != .gptq || !calibration.isEmpty else {
-      throw ValidationError("--method gptq needs --calibration FILE")
+    guard method == .rtn || !calibration.isEmpty else {
+      throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
+    }
+    guard method == .ec || !encoding.isEmpty else {
+      throw ValidationError("--encoding ENCODING is missing: what should the linear layers become?")
+    }
+    if method == .ec {
+      guard let bits, (1...8).contains(bits) else {
+        throw ValidationError("--method ec needs --bits, from 1 to 8, such as 2.75")
+      }
+    } else if bits != nil {
+      throw ValidationError("--bits does nothing with --method \(method.rawValue); it is for ec")
+    }
+  }
+
+  private var rules: [EncodingRule] {
+    get throws {
+      let own = try encoding.map { try EncodingRule($0) }
+      let isNamed = method != .ec || own.contains { $0.pattern == nil }
+      return isNamed ? own : [try EncodingRule("ec")] + own
     }
   }
 
@@ -86,8 +106,8 @@ struct Quantize: ParsableCommand {
       ("--damping", damping != nil), ("--block-size", blockSize != nil),
       ("--act-order", actOrder != nil),
     ]
-    if method == .rtn, let option = ofGPTQ.first(where: { $0.1 }) {
-      throw ValidationError("\(option.0) does nothing with --method rtn; it is for gptq")
+    if method != .gptq, let option = ofGPTQ.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does nothing with --method \(method.rawValue); it is for gptq")
     }
     let ofCalibration: [(String, Bool)] = [
       ("--tokens", tokens != nil), ("--seed", seed != nil),
@@ -101,11 +121,12 @@ struct Quantize: ParsableCommand {
   func run() throws {
     let progress = common.start()
     var request = QuantizeRequest(
-      method: method, rules: try encoding.map { try EncodingRule($0) },
+      method: method, rules: try rules,
       calibration: calibration.isEmpty
         ? nil
         : CalibrationRequest(
           text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
+    request.bits = bits
     request.damping = damping ?? request.damping
     request.blockSize = blockSize ?? request.blockSize
     request.actOrder = actOrder ?? request.actOrder

@@ -53,7 +53,7 @@ public struct RunPlan: Sendable {
         let request = try options.request(recipe)
         let stage = QuantizeRun(input: current, request: request)
         let assignment = try stage.assignment()
-        let plan = FolderPlan(source: current, assignment: assignment, method: request.method)
+        let plan = FolderPlan(source: current, assignment: assignment, request: request)
         stages.append(
           Stage(
             name: entry.name.value, kind: entry.kind, hits: Self.hits(assignment),

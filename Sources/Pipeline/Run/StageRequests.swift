@@ -27,6 +27,7 @@ extension QuantizeStageOptions {
         CalibrationRequest(
           text: $0.text.map(\.value), tokens: $0.tokens, context: $0.context, seed: $0.seed)
       })
+    if method == .ec { request.bits = bits }
     request.damping = damping
     request.blockSize = blockSize
     request.actOrder = actOrder

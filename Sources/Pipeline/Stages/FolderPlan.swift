@@ -22,8 +22,14 @@ struct FolderPlan {
   /// Tensors that are left out, with the rule that says so.
   let dropped: [(name: String, rule: String)]
 
-  init(source: any Checkpoint, assignment: EncodingAssignment, method: QuantizationMethod) {
+  /// - Parameter found: Encodings whose size the work has decided; before it they are estimated.
+  init(
+    source: any Checkpoint, assignment: EncodingAssignment, request: QuantizeRequest,
+    found: [(tensor: String, encoding: any WeightEncoding)] = []
+  ) {
     self.source = source
+    let found = Dictionary(
+      found.map { ($0.tensor, $0.encoding) }, uniquingKeysWith: { first, _ in first })
     dropped = Self.dropped(from: source)
     let droppedNames = Set(dropped.map(\.name))
     let targets = Dictionary(
@@ -31,7 +37,10 @@ struct FolderPlan {
     contents = source.logicalTensors.compactMap { logical in
       guard !droppedNames.contains(logical.name) else { return nil }
       if let item = targets[logical.name], case .encode(let encoding) = item.target {
-        return (logical, .encode(encoding, method: item.method(asked: method)))
+        let own =
+          found[logical.name]
+          ?? request.estimate(encoding, weights: logical.shape.reduce(1, *))
+        return (logical, .encode(own, method: item.method(asked: request.method)))
       }
       if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
       return source.tensor(logical.name).map { (logical, .copy($0)) }
@@ -124,7 +133,19 @@ extension EncodingAssignment.Item {
   /// The method that runs when `asked` is asked for. Each row of a separate embedding is read by one
   /// token; there is no other column to push an error onto, so that it is rounded. So are floats.
   func method(asked: QuantizationMethod) -> QuantizationMethod {
-    if case .encode(let encoding) = target, encoding is PlainFloats { return .rtn }
+    if case .encode(let encoding) = target {
+      if encoding is PlainFloats { return .rtn }
+      // What is on a grid of its own beside entropy-coded matrices is rounded as GPTQ rounds.
+      if asked == .ec, !(encoding is EntropyCoded) { return site.role == .embedding(isHead: false) ? .rtn : .gptq }
+    }
     return site.role == .embedding(isHead: false) ? .rtn : asked
+  }
+}
+
+extension QuantizeRequest {
+  /// An encoding of about the size that it will have; only those whose size depends on the weights change.
+  func estimate(_ encoding: any WeightEncoding, weights: Int) -> any WeightEncoding {
+    guard encoding is EntropyCoded, let bits else { return encoding }
+    return EntropyCoded(streamBytes: Int((bits * Double(weights) / 8).rounded()))
   }
 }

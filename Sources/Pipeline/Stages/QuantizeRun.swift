@@ -17,6 +17,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var method: QuantizationMethod
   /// Which tensors become what.
   public var rules: [EncodingRule]
+  /// ec: stored bits over weights of every matrix that it encodes.
+  public var bits: Double?
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
   /// GPTQ: columns updated at once.
@@ -46,6 +48,7 @@ public struct QuantizeRequest: Sendable, Equatable {
   func quantizer(for item: EncodingAssignment.Item) -> any WeightQuantizer {
     switch item.method(asked: method) {
     case .rtn: RTN(search: search)
+    case .ec: EntropyCodedGPTQ(bits: bits ?? 4)
     case .gptq:
       GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search)
     }
@@ -58,6 +61,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     object["encoding"] = .array(
       rules.map { .string(($0.pattern.map { $0 + "=" } ?? "") + $0.target.name) })
     object["grid"] = .string(search.rawValue)
+    if let bits { object["bits"] = .number(bits) }
     if method == .gptq {
       object["damping"] = .number(damping)
       object["block-size"] = .integer(blockSize)
@@ -162,7 +166,7 @@ public struct QuantizeRun {
           "an importance matrix with \(request.method.rawValue) or with calibration text (it is for rtn alone)"
         ))
     }
-    if request.method == .gptq, request.calibration == nil {
+    if request.method != .rtn, request.calibration == nil {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
     }
   }
@@ -201,7 +205,10 @@ public struct QuantizeRun {
         inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
         work: work(layers.map { $0.record }, assignment),
         parent: try Lineage.parent(of: input))
-      try FolderPlan(source: input, assignment: assignment, method: request.method).write(
+      try FolderPlan(
+        source: input, assignment: assignment, request: request,
+        found: layers.map { ($0.record.tensor, $0.encoded.encoding) }
+      ).write(
         to: output.resultPath, layers: layers, lineage: lineage)
       try ReadBack.check(output.resultPath)
       try complete(output.resultPath)

@@ -31,6 +31,8 @@ public struct QuantizeStageOptions: StageOptions {
   public var symmetric = false
   /// Other encodings by tensor pattern; the last that matches counts.
   public var overrides: [EncodingOverride] = []
+  /// ec: stored bits over weights.
+  public var bits = 4.0
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
   /// GPTQ: columns updated at once.
@@ -47,7 +49,8 @@ public struct QuantizeStageOptions: StageOptions {
 
   /// GPTQ needs calibration text.
   public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
-    method == .gptq && recipe.calibration == nil ? ("method gptq", "calibration") : nil
+    method != .rtn && recipe.calibration == nil
+      ? ("method \(method.rawValue)", "calibration") : nil
   }
 
   /// The keys.
@@ -56,11 +59,12 @@ public struct QuantizeStageOptions: StageOptions {
     fields: [
       .init(
         "method", \.method, .choice(),
-        "How codes are found: round to nearest, or GPTQ with calibration text."),
+        "How codes are found: round to nearest, GPTQ with calibration text, or entropy-coded GPTQ."),
       .init(
         "encoding", \.encoding, .encoding, required: true,
         "`int2` to `int8` with `-g16`, `-g32`, `-g64`, `-g128`, `-g256` or `-channel`, for every linear "
-          + "layer that no override names."),
+          + "layer that no override names; a block type or file type of llama.cpp; `ec` with method ec."),
+      .init("bits", \.bits, .number(1...8), "ec: stored bits over weights, any number."),
       .init(
         "symmetric", \.symmetric, .flag,
         "Grids with zero in the middle and no zero point."),
