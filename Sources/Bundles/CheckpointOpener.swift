@@ -29,6 +29,7 @@ public enum CheckpointOpener {
   ) throws -> any Checkpoint {
     switch FilePath.kind(of: path) {
     case .folder:
+      if FolderOfOtherWeights.recognizes(path) { return try FolderOfOtherWeights(path: path) }
       let folder = try CheckpointFolder(path: path)
       return CompressedTensorsCheckpoint.recognizes(folder)
         ? try CompressedTensorsCheckpoint(folder) : folder

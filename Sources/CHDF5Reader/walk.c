@@ -16,8 +16,6 @@ enum { DEPTH_LIMIT = 64, LINK_LIMIT = 1 << 20, ATTRIBUTE_LIMIT = 1 << 12, NAME_L
 
 // Everything that a walk knows.
 struct walk {
-  const void *bytes;
-  size_t count;
   char *answer;
   size_t limit;
   unsigned links;
@@ -69,8 +67,7 @@ static void put_text(struct walk *w, uint32_t kind, const char *text) {
 }
 
 struct message {
-  char text[600];
-  char outer[200];
+  char text[600], outer[200];
 };
 
 static herr_t describe(unsigned depth, const H5E_error2_t *error, void *data) {
@@ -355,21 +352,17 @@ static herr_t walk_link(hid_t group, const char *name, const H5L_info_t *info, v
 // The library takes the mapped bytes for its own copy: see the reference of H5Pset_file_image_callbacks.
 static const void *image;
 static void *image_malloc(size_t size, H5FD_file_image_op_t op, void *data) {
-  (void)size, (void)op, (void)data;
-  return (void *)image;
+  return (void)size, (void)op, (void)data, (void *)image;
 }
 static void *image_memcpy(void *to, const void *from, size_t size, H5FD_file_image_op_t op,
                           void *data) {
-  (void)from, (void)size, (void)op, (void)data;
-  return to;
+  return (void)from, (void)size, (void)op, (void)data, to;
 }
 static void *image_realloc(void *bytes, size_t size, H5FD_file_image_op_t op, void *data) {
-  (void)bytes, (void)size, (void)op, (void)data;
-  return NULL;
+  return (void)bytes, (void)size, (void)op, (void)data, NULL;
 }
 static herr_t image_free(void *bytes, H5FD_file_image_op_t op, void *data) {
-  (void)bytes, (void)op, (void)data;
-  return 0;
+  return (void)bytes, (void)op, (void)data, 0;
 }
 static void *data_copy(void *data) { return data; }
 static herr_t data_free(void *data) { return (void)data, 0; }
@@ -382,8 +375,6 @@ void hdf5_prepare(void) {
 void hdf5_walk(const void *bytes, size_t count, void *answer, size_t limit) {
   struct walk *w = calloc(1, sizeof *w);
   if (!w) return;
-  w->bytes = bytes;
-  w->count = count;
   w->answer = answer;
   w->limit = limit;
   head(w)->used = sizeof(struct hdf5_answer);

@@ -1,5 +1,6 @@
-// Tensors on their way into a file, converted piece by piece on all threads.
+// Tensors on their way into a file: pieces are converted and written at their places by all threads.
 
+import Glibc
 public import Tensors
 
 extension OutputFile {
@@ -8,20 +9,32 @@ extension OutputFile {
 
   /// Appends a tensor's elements in another floating type, or its bytes as they are.
   public mutating func write(_ tensor: Tensor, as dtype: DType) throws(FileError) {
-    guard tensor.dtype != dtype, tensor.dtype.isFloat, dtype.isFloat else {
-      precondition(tensor.dtype == dtype, "\(tensor.dtype) written as \(dtype)")
-      try write(bytesOf: tensor)
-      return
+    let converts = tensor.dtype != dtype
+    precondition(
+      !converts || (tensor.dtype.isFloat && dtype.isFloat), "\(tensor.dtype) as \(dtype)")
+    let piece = Self.pieceElements
+    guard tensor.count > piece else {
+      return try write(bytesOf: converts ? tensor.converted(to: dtype) : tensor)
     }
-    let piece = Self.pieceElements, atOnce = 2 * ParallelLoop.threads
-    for first in stride(from: 0, to: tensor.count, by: piece * atOnce) {
-      let pieces = (min(tensor.count - first, piece * atOnce) + piece - 1) / piece
-      let converted = ParallelLoop.map(pieces) { index -> Tensor in
-        let start = first + index * piece
-        return tensor.converted(elements: start..<min(start + piece, tensor.count), to: dtype)
+    try flush()
+    let start = byteCount, descriptor = descriptor, size = dtype.byteCount
+    let codes = ParallelLoop.map((tensor.count + piece - 1) / piece) { index -> Int32 in
+      let elements = index * piece..<min((index + 1) * piece, tensor.count)
+      let offset = start + elements.lowerBound * size
+      if converts {
+        return tensor.converted(elements: elements, to: dtype).withBytes {
+          Self.writeAll($0, to: descriptor, at: offset)
+        }
       }
-      for part in converted { try write(bytesOf: part) }
+      return tensor.withBytes { bytes in
+        let range = elements.lowerBound * size..<elements.upperBound * size
+        return Self.writeAll(bytes.extracting(range), to: descriptor, at: offset)
+      }
     }
+    if let code = codes.first(where: { $0 != 0 }) {
+      throw FileError(path: path, operation: "write", code: code)
+    }
+    try continueWriting(after: tensor.count * size)
   }
 
   private mutating func write(bytesOf tensor: Tensor) throws(FileError) {
@@ -30,5 +43,21 @@ extension OutputFile {
       return nil
     }
     if let failure { throw failure }
+  }
+
+  /// Writes at a place; the system's error number, or 0.
+  private static func writeAll(_ bytes: RawSpan, to descriptor: Int32, at start: Int) -> Int32 {
+    var offset = 0
+    while offset < bytes.byteCount {
+      let written = unsafe bytes.extracting(offset..<bytes.byteCount).withUnsafeBytes {
+        unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(start + offset))
+      }
+      if written < 0 {
+        if errno == EINTR { continue }
+        return errno
+      }
+      offset += written
+    }
+    return 0
   }
 }

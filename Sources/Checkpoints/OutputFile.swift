@@ -6,7 +6,7 @@ public struct OutputFile: ~Copyable {
   /// The final name.
   public let path: String
   private let temporaryPath: String
-  private var descriptor: Int32
+  private(set) var descriptor: Int32
   private var buffer: [UInt8] = []
   /// Bytes written so far.
   public private(set) var byteCount = 0
@@ -45,10 +45,19 @@ public struct OutputFile: ~Copyable {
     try write(Array(text.utf8))
   }
 
-  private mutating func flush() throws(FileError) {
+  /// Hands everything to the system.
+  mutating func flush() throws(FileError) {
     guard !buffer.isEmpty else { return }
     try writeAll(unsafe buffer.span.bytes)
     buffer.removeAll(keepingCapacity: true)
+  }
+
+  /// Counts bytes that were written at their places behind the rest, and goes on after them.
+  mutating func continueWriting(after bytes: Int) throws(FileError) {
+    byteCount += bytes
+    guard lseek(descriptor, off_t(byteCount), SEEK_SET) >= 0 else {
+      throw FileError(path: path, operation: "write", code: errno)
+    }
   }
 
   private func writeAll(_ bytes: RawSpan) throws(FileError) {

@@ -30,19 +30,21 @@ struct Quantize: ParsableCommand {
       "A file of llama-imatrix with the importance of each input, for rtn without calibration text.",
       valueName: "file.gguf"))
   var imatrix: String?
-  @Option(help: "Calibration tokens.") var tokens = 65536
+  @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
   @Option(help: "Tokens of a calibration window.") var context = 256
-  @Option(help: "Of the choice of calibration windows.") var seed = 0
-  @Option(help: "gptq: share of H's mean diagonal that is added to the diagonal.")
-  var damping = 0.01
-  @Option(help: "gptq: columns updated at once.") var blockSize = 128
-  @Flag(inversion: .prefixedNo, help: "gptq: columns with the largest activations first.")
-  var actOrder = true
+  @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
+  @Option(help: "gptq: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
+  var damping: Double?
+  @Option(help: "gptq: columns updated at once (default: 128).") var blockSize: Int?
+  @Flag(
+    inversion: .prefixedNo,
+    help: "gptq: columns with the largest activations first (default: yes).")
+  var actOrder: Bool?
   @Option(help: "How grids are chosen: mse or minmax.") var grid = GridSearch.mse
   @Flag(
     inversion: .prefixedNo,
-    help: "Each group of layers sees its inputs as the groups before it left them.")
-  var trueSequential = true
+    help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
+  var trueSequential: Bool?
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
@@ -54,22 +56,45 @@ struct Quantize: ParsableCommand {
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func validate() throws {
-    guard tokens >= 1 else { throw ValidationError("--tokens is \(tokens); it must be at least 1") }
+    if let tokens, tokens < 1 {
+      throw ValidationError("--tokens is \(tokens); it must be at least 1")
+    }
     guard (1...1 << 20).contains(context) else {
       throw ValidationError("--context is \(context); it must be 1 to 1048576")
     }
-    guard seed >= 0 else { throw ValidationError("--seed is \(seed); it must not be negative") }
-    guard damping >= 0, damping.isFinite else {
+    if let seed, seed < 0 {
+      throw ValidationError("--seed is \(seed); it must not be negative")
+    }
+    if let damping, damping < 0 || !damping.isFinite {
       throw ValidationError("--damping is \(damping); it must be 0 or more")
     }
-    guard (1...1 << 16).contains(blockSize) else {
+    if let blockSize, !(1...1 << 16).contains(blockSize) {
       throw ValidationError("--block-size is \(blockSize); it must be 1 to 65536")
     }
+    try refuseUnused()
     guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
       throw ValidationError("--imatrix is for --method rtn without --calibration")
     }
     guard method != .gptq || !calibration.isEmpty else {
       throw ValidationError("--method gptq needs --calibration FILE")
+    }
+  }
+
+  /// An option that would do nothing is a mistake of the caller.
+  private func refuseUnused() throws {
+    let ofGPTQ: [(String, Bool)] = [
+      ("--damping", damping != nil), ("--block-size", blockSize != nil),
+      ("--act-order", actOrder != nil),
+    ]
+    if method == .rtn, let option = ofGPTQ.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does nothing with --method rtn; it is for gptq")
+    }
+    let ofCalibration: [(String, Bool)] = [
+      ("--tokens", tokens != nil), ("--seed", seed != nil),
+      ("--true-sequential", trueSequential != nil),
+    ]
+    if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does nothing without --calibration")
     }
   }
 
@@ -79,12 +104,13 @@ struct Quantize: ParsableCommand {
       method: method, rules: try encoding.map { try EncodingRule($0) },
       calibration: calibration.isEmpty
         ? nil
-        : CalibrationRequest(text: calibration, tokens: tokens, context: context, seed: seed))
-    request.damping = damping
-    request.blockSize = blockSize
-    request.actOrder = actOrder
+        : CalibrationRequest(
+          text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
+    request.damping = damping ?? request.damping
+    request.blockSize = blockSize ?? request.blockSize
+    request.actOrder = actOrder ?? request.actOrder
     request.search = grid
-    request.trueSequential = trueSequential
+    request.trueSequential = trueSequential ?? request.trueSequential
     request.imatrix = imatrix
     let checkpoint = try source.open(input)
     let stage = QuantizeRun(input: checkpoint, request: request)

@@ -322,4 +322,18 @@ import Testing
       }
     }
   }
+
+  /// An option that would do nothing is refused.
+  @Test(
+    arguments: [
+      ["--damping", "0.1"], ["--block-size", "64"], ["--no-act-order"], ["--tokens", "100"],
+      ["--seed", "1"], ["--no-true-sequential"],
+    ]) func unusedOptions(_ option: [String]) throws
+  {
+    try fixture("llama")
+    let result = try Command.run(
+      ["quantize", model, output, "--method", "rtn", "--encoding", "int8-channel"] + option)
+    #expect(result.status == 64 && result.error.contains("does nothing"), "\(result.error)")
+    #expect(!Samples.exists(output))
+  }
 }

@@ -26,6 +26,8 @@ import Testing
     try Self.write(tensors, to: folder.file("m.h5"), options: .init(deflateLevel: level))
     let found = try HDF5Format.open(folder.file("m.h5"))
     #expect(found.tensorNames == source.tensorNames)
+    let expected = Dictionary(uniqueKeysWithValues: tensors)
+    try #require(differences(found, expected) == [])
     let layout = SafetensorsLayout(
       items: source.header.entries.map { .init(name: $0.name, dtype: $0.dtype, shape: $0.shape) },
       metadata: source.header.metadata.map { ($0.key, $0.value) })

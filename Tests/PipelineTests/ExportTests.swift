@@ -170,6 +170,25 @@ import Testing
     #expect(try Self.logits(back) == Self.logits(quantized))
   }
 
+  /// transformers' folders of before safetensors; the fixture's tensors are torch's own file.
+  @Test func aFolderOfPyTorchWeights() throws {
+    let folder = try TemporaryFolder()
+    try FilePath.makeFolder(folder.file("m"))
+    try OutputFile.write("{\"model_type\": \"unknown\"}", to: folder.file("m/config.json"))
+    try OutputFile.write("text", to: folder.file("m/README.md"))
+    try OutputFile.write(
+      try FilePath.read(TestData.fixtures + "/pytorch/views.pt"),
+      to: folder.file("m/pytorch_model.bin"))
+    let checkpoint = try AnyCheckpoint.open(folder.file("m"))
+    #expect(checkpoint.configuration["model_type"]?.string == "unknown")
+    #expect(checkpoint.sideFileNames == ["README.md", "config.json"])
+    let alone = try AnyCheckpoint.open(folder.file("m/pytorch_model.bin"))
+    #expect(!alone.tensorNames.isEmpty && checkpoint.tensorNames == alone.tensorNames)
+    _ = try export(checkpoint, SafetensorsExport.self, to: folder.file("out"))
+    #expect(try CheckpointDiff(checkpoint, try AnyCheckpoint.open(folder.file("out"))).isEmpty)
+    #expect(try contentHash(of: checkpoint) == contentHash(of: checkpoint))
+  }
+
   @Test func notAllGroupIntegersFit() {
     for name in ["int8-g32", "int4-g16"] {
       #expect(

@@ -206,6 +206,11 @@ public enum GGUFExport: ExportFormat {
       [suffix, ".condensed", ".bin", ".h5", ".pt"].reduce(fileName) { name, ending in
         name.hasSuffix(ending) ? String(name.dropLast(ending.count)) : name
       })
+    if let file = source as? GGUFCheckpoint {
+      for key in ["name", "basename", "size_label", "license", "author", "organization"] {
+        metadata["general.\(key)"] = file.metadata["general.\(key)"] ?? metadata["general.\(key)"]
+      }
+    }
     for key in model.keys { metadata[key] = model[key] }
     if let window = source.configuration["sliding_window"]?.integer,
       window < source.configuration["max_position_embeddings"]?.integer ?? 0

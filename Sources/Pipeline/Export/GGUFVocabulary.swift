@@ -32,6 +32,13 @@ struct GGUFVocabulary {
   ///
   /// - Returns: A word to the user when there is no tokenizer.
   mutating func add(to metadata: inout GGUFMetadata) throws -> String? {
+    if let file = source as? GGUFCheckpoint {
+      // The keys as they are, those too that nothing here reads.
+      for key in file.metadata.keys where key.hasPrefix("tokenizer.") {
+        metadata[key] = file.metadata[key]
+      }
+      return nil
+    }
     if source.sideFileNames.contains("tokenizer.json") {
       let json = try document("tokenizer.json")
       guard json["model"]?["type"]?.string ?? "BPE" == "BPE" else {

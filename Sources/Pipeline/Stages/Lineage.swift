@@ -61,6 +61,18 @@ public func contentHash(of checkpoint: any Checkpoint) throws -> String {
       hash.update(ContentHash.of(try folder.sideFile(name)))
     }
     hash.update(try Lineage.parent(of: folder).compactText)
+  } else if FilePath.kind(of: checkpoint.path) == .folder {
+    // Folders of other weights: every tensor, then what stands beside them.
+    hash.update(checkpoint.configuration.compactText)
+    for name in checkpoint.tensorNames {
+      guard let tensor = checkpoint.tensor(name) else { continue }
+      hash.update(name)
+      hash.update(ContentHash.of(tensor))
+    }
+    for name in checkpoint.sideFileNames {
+      hash.update(name)
+      hash.update(ContentHash.of(try checkpoint.sideFile(name)))
+    }
   } else if let file = checkpoint as? GGUFCheckpoint {
     for path in file.weightFilePaths { hash.update(try ContentHash.of(file: path)) }
   } else {
