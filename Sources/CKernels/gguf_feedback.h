@@ -5,8 +5,8 @@
 // Groups   An error e of consecutive columns B costs |e C^-1|^2, C = U_BB, whatever the columns that follow do about it: the
 //          block form of LDL feedback (QuIP#, arXiv:2402.04396). Its terms come out one after the other by the very
 //          recurrence above, so each point of a codebook is priced by running it over the group.
-// Twice    The scales of a block are chosen again for the values that its columns had when their turn came; the pass with
-//          the lesser sum of squared errors stays.
+// Passes   The scales of a block are chosen again for the values that its columns had when their turn came; the pass with
+//          the least sum of squared errors stays.
 
 #include "gguf_lanes.h"
 

@@ -201,6 +201,15 @@ import Testing
     #expect(GGUFBlocks(.q1_0).encode(weight, importance: nil).matrix.decoded().values == signs)
   }
 
+  /// A scale is stored as the nearest half, ties to even.
+  @Test(arguments: [Float(0.3), 0.7001, 1.0005, 3e-5, 1e-7, 1.00048828125, 1.00146484375])
+  func scalesAreTheNearestHalves(_ size: Float) {
+    let weight = Matrix(
+      rows: 1, columns: 128, values: (0..<128).map { $0 % 3 == 0 ? size : -size })
+    let values = GGUFBlocks(.q1_0).encode(weight, importance: nil).matrix.decoded().values
+    #expect(values[0] == Float(Float16(size)) && values[1] == -Float(Float16(size)))
+  }
+
   @Test func noRows() {
     let encoded = GGUFBlocks(.q4_K).encode(Matrix(rows: 0, columns: 256), importance: nil)
     #expect(encoded.outputs == 0 && encoded.parts[0].byteCount == 0)
