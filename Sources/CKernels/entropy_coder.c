@@ -135,3 +135,18 @@ PER_CPU void kernel_decode_steps(const int8_t *codes, const float *steps, float 
                                  size_t n) {
   for (size_t i = 0; i < n; ++i) out[i] = (float)codes[i] * steps[i] * scale;
 }
+
+#pragma clang fp contract(off)
+
+PER_CPU void kernel_round_integers(const float *x, float step, float inverse, float divisor,
+                                   int32_t *codes, float *errors, size_t n) {
+  const float magic = 0x1.8p23f, limit = 0x1p22f - 1; // below 2^22 the sum rounds to nearest even
+  for (size_t i = 0; i < n; ++i) {
+    float code = x[i] * inverse;
+    code = code < -limit ? -limit : code;
+    code = code > limit ? limit : code;
+    code = (code + magic) - magic;
+    codes[i] = (int32_t)code;
+    errors[i] = (x[i] - code * step) * divisor;
+  }
+}

@@ -184,3 +184,7 @@ size_t kernel_rans_encode_row(uint32_t *_Nonnull state, const uint32_t *_Nonnull
 /// out[i] = codes[i] * steps[i] * scale.
 void kernel_decode_steps(const int8_t *_Nonnull codes, const float *_Nonnull steps, float scale,
                          float *_Nonnull out, size_t n);
+/// One column of entropy-coded GPTQ: codes[i] = x[i] * inverse to the nearest integer below 2^22 in size,
+/// errors[i] = (x[i] - codes[i] * step) * divisor.
+void kernel_round_integers(const float *_Nonnull x, float step, float inverse, float divisor,
+                           int32_t *_Nonnull codes, float *_Nonnull errors, size_t n);
