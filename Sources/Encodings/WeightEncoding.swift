@@ -91,6 +91,7 @@ public enum EncodingRegistry {
     PlainFloats.self,
     GroupIntegers.self,
     GGUFBlocks.self,
+    EntropyCoded.self,
   ]
 
   /// The encoding of a name, or nil when there is none.

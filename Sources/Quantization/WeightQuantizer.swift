@@ -10,6 +10,8 @@ public enum QuantizationMethod: String, Sendable, CaseIterable {
   case rtn
   /// Column by column, each error pushed onto the columns not yet rounded.
   case gptq
+  /// GPTQ onto integers of any size behind an entropy coder.
+  case ec
 }
 
 /// How the range of a group's grid is chosen.

@@ -90,3 +90,27 @@ public func roundColumn(
     }
   }
 }
+
+/// Rounds a column of values to integer multiples of a step.
+///
+/// - Parameters:
+///   - values: One value a row.
+///   - step: The step; not 0.
+///   - divisor: Multiplies what is left of each value.
+///   - codes: Receives the integers, below 2²² in size.
+///   - errors: Receives (value − code · step) · divisor.
+public func roundIntegers(
+  _ values: Span<Float>, step: Float, divisor: Float, codes: inout MutableSpan<Int32>,
+  errors: inout MutableSpan<Float>
+) {
+  let count = values.count
+  precondition(codes.count == count && errors.count == count)
+  unsafe values.withUnsafeBufferPointer { x in
+    unsafe codes.withUnsafeMutableBufferPointer { c in
+      unsafe errors.withUnsafeMutableBufferPointer { e in
+        guard let x = x.baseAddress, let c = c.baseAddress, let e = e.baseAddress else { return }
+        unsafe kernel_round_integers(x, step, 1 / step, divisor, c, e, count)
+      }
+    }
+  }
+}

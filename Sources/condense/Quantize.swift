@@ -107,7 +107,8 @@ struct Quantize: ParsableCommand {
       ("--act-order", actOrder != nil),
     ]
     if method != .gptq, let option = ofGPTQ.first(where: { $0.1 }) {
-      throw ValidationError("\(option.0) does nothing with --method \(method.rawValue); it is for gptq")
+      throw ValidationError(
+        "\(option.0) does nothing with --method \(method.rawValue); it is for gptq")
     }
     let ofCalibration: [(String, Bool)] = [
       ("--tokens", tokens != nil), ("--seed", seed != nil),

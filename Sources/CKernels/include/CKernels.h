@@ -174,3 +174,38 @@ typedef struct {
 /// Chooses the scales of each block of the panel on weights that carry the earlier columns' feedback, and rounds
 /// column by column (IQ1, IQ2, IQ3: group by group) with feedback inside the panel. Changes w.
 void kernel_gguf_feedback(const kernel_gguf_panel *_Nonnull panel);
+// entropy_coder.c: rANS with 8 interleaved states. A table is 4096 entries, sorted by symbol: bits 0-11 the
+// symbol's frequency, 12-23 the slot's distance from the symbol's first, 24-31 the symbol, -128 for an escape.
+
+enum { KERNEL_RANS_LANES = 8 };
+
+/// Where the decoder of a block stands.
+typedef struct {
+  uint32_t state[KERNEL_RANS_LANES];
+  const uint8_t *_Nonnull words; ///< 16-bit words, any alignment
+  size_t word, word_count;       ///< the next word, and all
+  const uint8_t *_Nonnull raw;   ///< the section of raw bits
+  size_t raw_bit, raw_count;     ///< the next bit; bytes of the section
+  int overrun;                   ///< set to 1 when a word past the end was asked for
+} kernel_rans_reader;
+
+/// Decodes a row of n codes; any bytes decode to something. Code c has the table at map[columns[c]], whose
+/// lowest 3 bits are the code's raw low bits; `plain` says that these are 0 for all. Codes beyond
+/// -127...127 become 0 in `out` and are listed in `places` and `values`, room for n each; returns how many.
+size_t kernel_rans_decode_row(kernel_rans_reader *_Nonnull reader, const uint32_t *_Nonnull tables,
+                              const uint32_t *_Nonnull map, const uint16_t *_Nonnull columns,
+                              int plain, int8_t *_Nonnull out, uint32_t *_Nonnull places,
+                              int32_t *_Nonnull values, size_t n);
+/// Encodes a row from its end: words go to words[position - 1] and down; returns the new position. An
+/// encoder's table is 128 entries, first slot << 16 | frequency; no symbol has frequency 0.
+size_t kernel_rans_encode_row(uint32_t *_Nonnull state, const uint32_t *_Nonnull tables,
+                              const uint32_t *_Nonnull map, const uint16_t *_Nonnull columns,
+                              const uint8_t *_Nonnull symbols, uint16_t *_Nonnull words,
+                              size_t position, size_t n);
+/// out[i] = codes[i] * steps[i] * scale.
+void kernel_decode_steps(const int8_t *_Nonnull codes, const float *_Nonnull steps, float scale,
+                         float *_Nonnull out, size_t n);
+/// One column of entropy-coded GPTQ: codes[i] = x[i] * inverse to the nearest integer below 2^22 in size,
+/// errors[i] = (x[i] - codes[i] * step) * divisor.
+void kernel_round_integers(const float *_Nonnull x, float step, float inverse, float divisor,
+                           int32_t *_Nonnull codes, float *_Nonnull errors, size_t n);

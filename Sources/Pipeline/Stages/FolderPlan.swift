@@ -136,7 +136,9 @@ extension EncodingAssignment.Item {
     if case .encode(let encoding) = target {
       if encoding is PlainFloats { return .rtn }
       // What is on a grid of its own beside entropy-coded matrices is rounded as GPTQ rounds.
-      if asked == .ec, !(encoding is EntropyCoded) { return site.role == .embedding(isHead: false) ? .rtn : .gptq }
+      if asked == .ec, !(encoding is EntropyCoded) {
+        return site.role == .embedding(isHead: false) ? .rtn : .gptq
+      }
     }
     return site.role == .embedding(isHead: false) ? .rtn : asked
   }

@@ -1,0 +1,152 @@
+// Interleaved range coding with asymmetric numeral systems (rANS), arXiv:1311.2540 and 1402.3392:
+// 32-bit states, words of 16 bits, probabilities of 12 bits. docs/bundle-format.md has the format.
+
+#include "CKernels.h"
+#include "per_cpu.h"
+#include <string.h>
+
+enum { LANES = KERNEL_RANS_LANES, BITS = 12, MASK = (1 << BITS) - 1, ESCAPE = -128 };
+
+// Bits of the raw section, least significant first. Past its end: zeros.
+static inline uint32_t raw_bits(kernel_rans_reader *reader, uint32_t count) {
+  size_t first = reader->raw_bit >> 3;
+  if (first + 8 <= reader->raw_count) {
+    uint64_t word;
+    memcpy(&word, reader->raw + first, 8);
+    word >>= reader->raw_bit & 7;
+    reader->raw_bit += count;
+    return (uint32_t)word & ((1u << count) - 1);
+  }
+  uint32_t value = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    size_t byte = reader->raw_bit >> 3;
+    if (byte < reader->raw_count)
+      value |= (uint32_t)((reader->raw[byte] >> (reader->raw_bit & 7)) & 1) << i;
+    reader->raw_bit += 1;
+  }
+  return value;
+}
+
+// A zigzag number in groups of 3 bits, lowest first, each with a bit that says whether more follow.
+static inline int32_t raw_escape(kernel_rans_reader *reader) {
+  uint32_t value = 0;
+  for (uint32_t shift = 0; shift < 33; shift += 3) {
+    uint32_t group = raw_bits(reader, 4);
+    value |= (group & 7) << shift;
+    if (!(group & 8)) break;
+  }
+  return (int32_t)(value >> 1) ^ -(int32_t)(value & 1);
+}
+
+static inline uint32_t next_word(kernel_rans_reader *reader) {
+  if (reader->word == reader->word_count) {
+    reader->overrun = 1;
+    return 0;
+  }
+  uint16_t word;
+  memcpy(&word, reader->words + 2 * reader->word++, 2);
+  return word;
+}
+
+// One symbol of one lane, with every check.
+static inline int32_t careful(kernel_rans_reader *reader, size_t lane, const uint32_t *table,
+                              uint32_t low_bits) {
+  uint32_t x = reader->state[lane], entry = table[x & MASK];
+  x = (entry & MASK) * (x >> BITS) + (entry >> BITS & MASK);
+  if (x < 1u << 16) x = x << 16 | next_word(reader);
+  reader->state[lane] = x;
+  int32_t high = (int32_t)entry >> 24;
+  if (high == ESCAPE) return raw_escape(reader);
+  if (low_bits == 0) return high;
+  return high * (1 << low_bits) + (int32_t)raw_bits(reader, low_bits) - (1 << (low_bits - 1));
+}
+
+PER_CPU size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t *tables,
+                                      const uint32_t *map, const uint16_t *columns, int plain,
+                                      int8_t *out, uint32_t *places, int32_t *values, size_t n) {
+  size_t c = 0, exceptions = 0;
+  if (plain) {
+    // Eight lanes at once while eight words are left: no lane takes more than one.
+    uint32_t x[LANES];
+    memcpy(x, reader->state, sizeof x);
+    const uint8_t *from = reader->words + 2 * reader->word;
+    size_t left = reader->word_count - reader->word;
+    for (; c + LANES <= n && left >= LANES; c += LANES) {
+      const uint8_t *start = from;
+      int8_t symbols[LANES];
+      uint32_t escapes = 0;
+#pragma clang loop unroll(full)
+      for (int j = 0; j < LANES; ++j) {
+        uint32_t entry = tables[map[columns[c + j]] + (x[j] & MASK)];
+        uint32_t next = (entry & MASK) * (x[j] >> BITS) + (entry >> BITS & MASK);
+        uint16_t word;
+        memcpy(&word, from, 2);
+        uint32_t full = next << 16 | word;
+        int needs = next < 1u << 16;
+        x[j] = needs ? full : next;
+        from += 2 * needs;
+        symbols[j] = (int8_t)(entry >> 24);
+        escapes |= entry >> 24 == 0x80;
+      }
+      left -= (size_t)(from - start) / 2;
+      memcpy(out + c, symbols, LANES);
+      if (__builtin_expect(escapes != 0, 0))
+        for (int j = 0; j < LANES; ++j)
+          if (symbols[j] == ESCAPE) {
+            int32_t value = raw_escape(reader);
+            int fits = value >= -127 && value <= 127;
+            out[c + j] = fits ? (int8_t)value : 0;
+            if (fits) continue;
+            places[exceptions] = (uint32_t)(c + j);
+            values[exceptions++] = value;
+          }
+    }
+    memcpy(reader->state, x, sizeof x);
+    reader->word = reader->word_count - left;
+  }
+  for (; c < n; ++c) {
+    uint32_t slot = map[columns[c]];
+    int32_t value = careful(reader, c % LANES, tables + (slot & ~7u), slot & 7u);
+    int fits = value >= -127 && value <= 127;
+    out[c] = fits ? (int8_t)value : 0;
+    if (fits) continue;
+    places[exceptions] = (uint32_t)c;
+    values[exceptions++] = value;
+  }
+  return exceptions;
+}
+
+PER_CPU size_t kernel_rans_encode_row(uint32_t *state, const uint32_t *tables, const uint32_t *map,
+                                      const uint16_t *columns, const uint8_t *symbols,
+                                      uint16_t *words, size_t position, size_t n) {
+  for (size_t c = n; c-- > 0;) {
+    uint32_t entry = tables[map[columns[c]] + symbols[c]];
+    uint32_t frequency = entry & 0xFFFF, first = entry >> 16, x = state[c % LANES];
+    if (x >= frequency << 20) {
+      words[--position] = (uint16_t)x;
+      x >>= 16;
+    }
+    state[c % LANES] = (x / frequency << BITS) + x % frequency + first;
+  }
+  return position;
+}
+
+PER_CPU void kernel_decode_steps(const int8_t *codes, const float *steps, float scale, float *out,
+                                 size_t n) {
+  for (size_t i = 0; i < n; ++i) out[i] = (float)codes[i] * steps[i] * scale;
+}
+
+#pragma clang fp contract(off)
+
+PER_CPU void kernel_round_integers(const float *x, float step, float inverse, float divisor,
+                                   int32_t *codes, float *errors, size_t n) {
+  const float magic = 0x1.8p23f, limit = 0x1p22f - 1; // below 2^22 the sum rounds to nearest even
+  for (size_t i = 0; i < n; ++i) {
+    float code = x[i] * inverse;
+    code = code < -limit ? -limit : code;
+    code = code > limit ? limit : code;
+    code = (code + magic) - magic;
+    codes[i] = (int32_t)code;
+    errors[i] = (x[i] - code * step) * divisor;
+  }
+}

@@ -1,0 +1,179 @@
+// The stream of an entropy-coded matrix: what stands before the blocks, read and checked.
+//
+// Layout   little-endian, `docs/bundle-format.md` is the specification:
+//          0   U8   version, 1
+//          1   U8   half the degrees of freedom of the tables' distribution, 2...32
+//          2   I16  the classes' constant
+//          4   F32  the base of the steps, greater than 0, at most 2^40
+//          8   U32  rows of a block, at least 1
+//          12  4 U8 lists' parameters: Rice parameter in the low four bits, shift in the high four
+//          16  bits four lists: step exponents [inputs], column classes [inputs], row scales [outputs], row
+//                   classes [outputs]; zeros up to a whole byte
+//              index, a block of rows: U32 words, U32 bytes of raw bits
+//              blocks: 8 U32 states, the words (U16), the raw bits
+
+import Tensors
+
+/// Why a stream is no entropy-coded matrix.
+public struct EntropyCodedError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// What is wrong, in one line without a full stop.
+  public let description: String
+}
+
+/// The checked head of a stream.
+struct EntropyCodedStream {
+  static let headBytes = 16
+  static let indexBytes = 8
+  static let stateBytes = 4 * 8
+  /// No stream holds more codes a byte: a code takes at least log2(4096 / 4095) bits.
+  static let codesPerByte = 1 << 15
+  /// Exponents of steps, in eighths of an octave.
+  static let exponents = -512...511
+  /// Row scales are 1 + n / 128.
+  static let scaleDivisor: Float = 128
+  static let scales = -127...(1 << 18)
+  static let largestBase: Float = 0x1p40
+
+  /// One block of rows.
+  struct Block {
+    let rows: Range<Int>
+    /// The states, in the stream.
+    let start: Int
+    let words: Int
+    let rawBytes: Int
+  }
+
+  let half: Int
+  let steps: [Float]
+  let scales: [Float]
+  /// The class of a row of class 0, and what each row adds.
+  let columnClasses: [Int]
+  let rowClasses: [Int]
+  let blocks: [Block]
+
+  /// Reads a head; every number is checked before memory is taken for what it claims.
+  init(_ bytes: RawSpan, outputs: Int, inputs: Int) throws(EntropyCodedError) {
+    func fail(_ text: String) -> EntropyCodedError { EntropyCodedError(description: text) }
+    func number<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, _: T.Type) -> T {
+      T(littleEndian: unsafe bytes.unsafeLoadUnaligned(fromByteOffset: offset, as: T.self))
+    }
+    guard bytes.byteCount >= Self.headBytes else {
+      throw fail("a stream of \(bytes.byteCount) bytes has no head")
+    }
+    let (codes, overflow) = outputs.multipliedReportingOverflow(by: inputs)
+    guard !overflow, codes / Self.codesPerByte <= bytes.byteCount,
+      outputs / 8 <= bytes.byteCount, inputs / 8 <= bytes.byteCount
+    else {
+      throw fail("\(bytes.byteCount) bytes cannot hold [\(outputs), \(inputs)] codes")
+    }
+    let version = number(0, UInt8.self)
+    guard version == 1 else { throw fail("version \(version) of the stream, not 1") }
+    half = Int(number(1, UInt8.self))
+    guard (2...32).contains(half) else { throw fail("\(2 * half) degrees of freedom, not 4...64") }
+    let constant = Int(number(2, Int16.self))
+    let base = Float(bitPattern: number(4, UInt32.self))
+    guard base > 0, base <= Self.largestBase else {
+      throw fail("a base step of \(base), not in 0...2^40")
+    }
+    let blockRows = Int(number(8, UInt32.self))
+    guard blockRows > 0 else { throw fail("blocks of 0 rows") }
+    var position = 8 * Self.headBytes
+    var lists: [[Int]] = []
+    for (index, count) in [inputs, inputs, outputs, outputs].enumerated() {
+      let parameters = Int(number(12 + index, UInt8.self))
+      guard
+        let values = RiceList.read(
+          bytes, position: &position, count: count, parameter: parameters & 15)
+      else { throw fail("the stream ends within its lists") }
+      lists.append(values.map { $0 << (parameters >> 4) })
+    }
+    guard lists[0].allSatisfy(Self.exponents.contains) else {
+      throw fail("a step's exponent is out of -512...511")
+    }
+    guard lists[2].allSatisfy(Self.scales.contains) else {
+      throw fail("a row's scale is out of range")
+    }
+    steps = lists[0].map { Float(Double(base) * SpreadTables.power(eighths: $0)) }
+    scales = lists[2].map { 1 + Float($0) / Self.scaleDivisor }
+    columnClasses = zip(lists[1], lists[0]).map { constant - $1 + $0 }
+    rowClasses = lists[3]
+    guard steps.allSatisfy({ $0 <= 0x1p64 }) else { throw fail("a step above 2^64") }
+
+    let blockCount = inputs == 0 ? 0 : (outputs + blockRows - 1) / blockRows
+    var offset = (position + 7) / 8
+    guard blockCount <= (bytes.byteCount - offset) / Self.indexBytes else {
+      throw fail("the stream ends within its index of \(blockCount) blocks")
+    }
+    let index = offset
+    offset += blockCount * Self.indexBytes
+    var blocks: [Block] = []
+    for block in 0..<blockCount {
+      let words = Int(number(index + Self.indexBytes * block, UInt32.self))
+      let rawBytes = Int(number(index + Self.indexBytes * block + 4, UInt32.self))
+      guard Self.stateBytes + 2 * words + rawBytes <= bytes.byteCount - offset else {
+        throw fail("the stream ends within block \(block)")
+      }
+      blocks.append(
+        Block(
+          rows: block * blockRows..<min((block + 1) * blockRows, outputs), start: offset,
+          words: words, rawBytes: rawBytes))
+      offset += Self.stateBytes + 2 * words + rawBytes
+    }
+    guard offset == bytes.byteCount else {
+      throw fail("\(bytes.byteCount - offset) bytes after the last block")
+    }
+    self.blocks = blocks
+  }
+}
+
+/// Tables and which classes use which: built once for a matrix.
+struct SpreadMap {
+  /// Tables one after the other.
+  private(set) var tables: [UInt32] = []
+  /// For each sum of a row's class and a column's, less `least`: where its table starts, and in a decoder's
+  /// map the plain low bits.
+  private(set) var map: [UInt32] = []
+  /// Column classes less the least of them.
+  let columns: [UInt16]
+  /// The least sum.
+  private let least: Int
+  private let leastColumn: Int
+  private let largestColumn: Int
+
+  /// Classes saturate here before they are added: beyond, sums are out of 0...127 whatever the other is.
+  private static func clamped(_ value: Int) -> Int { min(max(value, -1024), 1024) }
+
+  init(half: Int, columnClasses: [Int], rowClasses: [Int], decoding: Bool) {
+    let classes = columnClasses.map(Self.clamped), rows = rowClasses.map(Self.clamped)
+    leastColumn = classes.min() ?? 0
+    largestColumn = classes.max() ?? 0
+    let firstColumn = leastColumn
+    columns = classes.map { UInt16($0 - firstColumn) }
+    least = leastColumn + (rows.min() ?? 0)
+    let largest = largestColumn + (rows.max() ?? 0)
+    let family = SpreadTables(half: half)
+    var starts = [Int?](repeating: nil, count: SpreadTables.tables)
+    for sum in least...max(least, largest) {
+      let spread = Self.spread(sum)
+      let table = SpreadTables.table(spread)
+      let start = starts[table] ?? tables.count
+      if starts[table] == nil {
+        starts[table] = start
+        let frequencies = family.frequencies(table: table)
+        tables +=
+          decoding ? SpreadTables.decoding(frequencies) : SpreadTables.encoding(frequencies)
+      }
+      map.append(UInt32(start + (decoding ? SpreadTables.lowBits(spread) : 0)))
+    }
+  }
+
+  /// The class of a sum.
+  static func spread(_ sum: Int) -> Int { min(max(sum, 0), SpreadTables.classes - 1) }
+
+  /// Where the map of a row starts.
+  func start(rowClass: Int) -> Int { leastColumn + Self.clamped(rowClass) - least }
+  /// Whether no code of the row has low bits.
+  func isPlain(rowClass: Int) -> Bool {
+    SpreadTables.lowBits(Self.spread(largestColumn + Self.clamped(rowClass))) == 0
+  }
+}

@@ -1,0 +1,183 @@
+import Encodings
+import Foundation
+import TestSupport
+import Testing
+
+@testable import Tensors
+
+/// Codes by what they look like.
+private func normalCodes(
+  _ outputs: Int, _ inputs: Int, deviation: Double, rowSpread: Double = 0, seed: String = "ec"
+) -> [Int32] {
+  var stream = RandomStream(test: seed)
+  let rows = (0..<outputs).map { _ in exp(rowSpread * stream.normal()) }
+  return (0..<outputs * inputs).map { index in
+    Int32((deviation * rows[index / inputs] * stream.normal()).rounded())
+  }
+}
+
+private func matrix(
+  _ outputs: Int, _ inputs: Int, _ codes: [Int32], base: Float = 0.125
+) -> IntegerCodes {
+  var stream = RandomStream(test: "steps")
+  return IntegerCodes(
+    outputs: outputs, inputs: inputs, codes: codes, base: base,
+    exponents: (0..<inputs).map { _ in Int((3 * stream.normal()).rounded()) },
+    scales: (0..<outputs).map { _ in Int((3 * stream.normal()).rounded()) })
+}
+
+/// The decoded weights, divided back into codes, are the codes.
+private func roundTrips(_ matrix: IntegerCodes, _ encoded: EncodedMatrix) -> Bool {
+  let decoded = encoded.matrix.decoded()
+  let steps = matrix.steps
+  for row in 0..<matrix.outputs {
+    let scale = 1 + Float(matrix.scales[row]) / 128
+    for column in 0..<matrix.inputs {
+      let index = row * matrix.inputs + column
+      if decoded.values[index] != Float(matrix.codes[index]) * steps[column] * scale {
+        return false
+      }
+    }
+  }
+  return true
+}
+
+@Suite struct EntropyCodedTests {
+  static let shapes = [
+    [1, 1], [1, 7], [1, 300], [300, 1], [3, 8], [17, 23], [256, 256], [1030, 257],
+  ]
+
+  @Test(arguments: shapes, [0, 0.05, 0.4, 1.5, 6, 40, 300, 1e5, 5e8])
+  func codesComeBack(_ shape: [Int], _ deviation: Double) throws {
+    guard shape[0] * shape[1] < 1000 || deviation < 1e4 else { return }
+    let codes = normalCodes(shape[0], shape[1], deviation: deviation)
+    let matrix = matrix(shape[0], shape[1], codes)
+    let encoded = EntropyCoded.encode(matrix)
+    #expect(roundTrips(matrix, encoded))
+    try EntropyCoded.check(outputs: shape[0], inputs: shape[1], parts: encoded.parts)
+    #expect(EncodingRegistry.encoding(named: encoded.encoding.name) != nil)
+  }
+
+  /// Rows of one size, edges of Int32, whole numbers of the wrong shape.
+  @Test func unusualCodes() throws {
+    let cases: [(Int, Int, (Int) -> Int32)] = [
+      (64, 64, { _ in 7 }), (64, 64, { _ in -100_000 }),
+      (20, 30, { $0 % 2 == 0 ? .max : .min + 1 }),
+      (50, 40, { Int32($0 % 40 == 3 ? 1000 : 0) }), (40, 50, { Int32($0 / 50 == 7 ? -1000 : 1) }),
+      (0, 5, { _ in 0 }), (5, 0, { _ in 0 }), (0, 0, { _ in 0 }),
+    ]
+    for (outputs, inputs, code) in cases {
+      let matrix = matrix(outputs, inputs, (0..<outputs * inputs).map(code))
+      let encoded = EntropyCoded.encode(matrix)
+      #expect(roundTrips(matrix, encoded), "\(outputs) x \(inputs)")
+      try EntropyCoded.check(outputs: outputs, inputs: inputs, parts: encoded.parts)
+    }
+  }
+
+  /// Bits of codes of a known distribution: −Σ log2 p, p the normal density integrated over each code.
+  private static func information(_ codes: [Int32], deviation: Double) -> Double {
+    var bits: [Int32: Double] = [:]
+    var sum = 0.0
+    for code in codes {
+      if let known = bits[code] {
+        sum += known
+        continue
+      }
+      let low = (Double(code.magnitude) - 0.5) / deviation / 2.0.squareRoot()
+      let high = (Double(code.magnitude) + 0.5) / deviation / 2.0.squareRoot()
+      let own = -log2(low < 0 ? (erf(high) - erf(low)) / 2 : (erfc(low) - erfc(high)) / 2)
+      bits[code] = own
+      sum += own
+    }
+    return sum
+  }
+
+  /// The whole stream, head, lists and index included, over the information of the codes.
+  @Test(arguments: [[256, 256], [512, 384], [4096, 256]], [0.75, 1, 2, 4, 8, 60])
+  func sizesAreWithinAPercent(_ shape: [Int], _ deviation: Double) {
+    let codes = normalCodes(shape[0], shape[1], deviation: deviation)
+    let plain = IntegerCodes(
+      outputs: shape[0], inputs: shape[1], codes: codes, base: 1,
+      exponents: [Int](repeating: 0, count: shape[1]), scales: [Int](repeating: 0, count: shape[0]))
+    let size = Double(8 * EntropyCoded.encode(plain).parts[0].byteCount)
+    let least = Self.information(codes, deviation: deviation)
+    print(shape, deviation, size / least)
+    #expect(size < 1.01 * least, "\(size / least)")
+    // And no less than the information, up to what the sample fits the code's model by chance.
+    #expect(size > 0.998 * least)
+  }
+
+  /// Rows and columns of unlike spread: less than the entropy of each column, counted.
+  @Test func rowsOfUnlikeSpread() {
+    let outputs = 1024, inputs = 256
+    let codes = normalCodes(outputs, inputs, deviation: 2, rowSpread: 0.5)
+    let size = Double(8 * EntropyCoded.encode(matrix(outputs, inputs, codes)).parts[0].byteCount)
+    var entropy = 0.0
+    for column in 0..<inputs {
+      var counts: [Int32: Int] = [:]
+      for row in 0..<outputs { counts[codes[row * inputs + column], default: 0] += 1 }
+      for count in counts.values {
+        entropy -= Double(count) * log2(Double(count) / Double(outputs))
+      }
+    }
+    print("unlike", size / entropy)
+    #expect(size < entropy)
+  }
+
+  @Test func threadsDoNotMatter() throws {
+    let codes = normalCodes(2000, 300, deviation: 2)
+    func bytes(_ threads: Int) -> [UInt8] {
+      withThreads(threads) {
+        EntropyCoded.encode(matrix(2000, 300, codes)).parts[0].withBytes {
+          $0.withUnsafeBytes { [UInt8]($0) }
+        }
+      }
+    }
+    #expect(bytes(1) == bytes(2))
+  }
+
+  /// Damaged streams decode to something finite or have no head; `check` never accepts other codes.
+  @Test func damage() throws {
+    let shapes = [(40, 50, 2.0), (9, 11, 300.0), (300, 3, 0.01)]
+    var stream = RandomStream(test: "damage")
+    var accepted = 0, rejected = 0
+    for round in 0..<6000 {
+      let (outputs, inputs, deviation) = shapes[round % shapes.count]
+      let codes = normalCodes(outputs, inputs, deviation: deviation, seed: "damage \(round % 30)")
+      let encoded = EntropyCoded.encode(matrix(outputs, inputs, codes))
+      var bytes = encoded.parts[0].withBytes { $0.withUnsafeBytes { [UInt8]($0) } }
+      for _ in 0...stream.integer(below: 3) {
+        // The head and the index are a small part, and the one that lies.
+        let limit = stream.integer(below: 2) == 0 ? min(24, bytes.count) : bytes.count
+        let place = stream.integer(below: limit)
+        switch stream.integer(below: 5) {
+        case 0: bytes[place] ^= 1 << UInt8(stream.integer(below: 8))
+        case 1: bytes[place] = UInt8(stream.integer(below: 256))
+        case 2: bytes.removeLast(min(bytes.count, 1 + stream.integer(below: 40)))
+        case 3: for i in place..<min(bytes.count, place + 4) { bytes[i] = 0xFF }
+        default: bytes.insert(UInt8(stream.integer(below: 256)), at: place)
+        }
+        if bytes.isEmpty { bytes = [1] }
+      }
+      let tensor = Tensor(.uint8, shape: [bytes.count], copying: bytes)
+      let encoding = EntropyCoded(streamBytes: bytes.count)
+      let shape =
+        stream.integer(below: 8) == 0
+        ? (outputs: 1 << stream.integer(below: 31), inputs: 1 << stream.integer(below: 31))
+        : (outputs: outputs, inputs: inputs)
+      do throws(EntropyCodedError) {
+        try EntropyCoded.check(outputs: shape.outputs, inputs: shape.inputs, parts: [tensor])
+        accepted += 1
+      } catch {
+        #expect(!error.description.contains("\n"))
+        rejected += 1
+      }
+      guard shape.outputs * shape.inputs < 1 << 20 else { continue }
+      let decoded = encoding.matrix(outputs: shape.outputs, inputs: shape.inputs, parts: [tensor])
+        .decoded()
+      #expect(decoded.values.allSatisfy { $0.isFinite })
+    }
+    print("accepted", accepted, "rejected", rejected)
+    #expect(rejected > accepted)
+  }
+}
