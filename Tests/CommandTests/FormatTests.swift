@@ -53,6 +53,30 @@ import Testing
     #expect(again.error.contains("Q4_K") && !again.error.contains("Q8_0"))
   }
 
+  /// Entropy-coded weights hit the asked bits, survive packing, and go on in GGUF as floats only.
+  @Test func entropyCodedFromQuantizeToBundle() throws {
+    let quantized = folder.file("q"), bundle = folder.file("m.condensed")
+    let good = try run(
+      "quantize", Samples.quickstart, quantized, "--method", "ec", "--bits", "3.25",
+      "--calibration",
+      Samples.calibration, "--tokens", "8192", "--encoding", "lm_head=int8-g32")
+    #expect(good.status == 0, "\(good.error)")
+    let rows = good.output.split(separator: "\n").filter { $0.contains(" ec ") }
+    #expect(rows.count == 42)
+    for row in rows {
+      let bits = try #require(row.split(separator: " ").dropFirst(3).first.flatMap { Double($0) })
+      #expect(abs(bits - 3.25) < 0.0105, "\(row)")
+    }
+    #expect(try run("pack", quantized, bundle, "--quiet").status == 0)
+    #expect(try run("verify", bundle, "--quiet").status == 0)
+    #expect(try run("diff", quantized, bundle).status == 0)
+    #expect(try run("pack", quantized, folder.file("m.gguf"), "--format", "gguf").status == 65)
+    let without = try run(
+      "quantize", Samples.quickstart, folder.file("x"), "--method", "ec", "--calibration",
+      Samples.calibration)
+    #expect(without.status == 64 && without.error.contains("--bits"))
+  }
+
   @Test func patternsNameTypes() throws {
     let quantized = folder.file("q")
     let result = try run(

@@ -43,8 +43,9 @@ public struct Inspection: Sendable {
   public var encodings: [(name: String, tensors: Int, parameters: Int, bytes: Int)] {
     var sums: [String: (tensors: Int, parameters: Int, bytes: Int)] = [:]
     for tensor in tensors {
-      let sum = sums[tensor.encoding] ?? (0, 0, 0)
-      sums[tensor.encoding] = (
+      let name = tensor.encoding.hasPrefix("ec-") ? "ec" : tensor.encoding
+      let sum = sums[name] ?? (0, 0, 0)
+      sums[name] = (
         sum.tensors + 1, sum.parameters + tensor.shape.reduce(1, *), sum.bytes + tensor.byteCount
       )
     }

@@ -38,7 +38,8 @@ public struct LayerRecord: Sendable, Equatable {
   /// - Parameter isFallback: Whether another encoding was asked for.
   init(_ result: QuantizedWeight, name: String, isFallback: Bool) {
     tensor = name
-    encoding = result.encoded.encoding.name
+    // The bytes are a column of their own.
+    encoding = result.encoded.encoding is EntropyCoded ? "ec" : result.encoded.encoding.name
     method = result.method.rawValue
     bitsPerWeight = result.encoded.encoding.bitsPerWeight(
       outputs: result.encoded.outputs, inputs: result.encoded.inputs)
