@@ -165,7 +165,7 @@ private struct RateSearch {
   }
 
   /// The step to try.
-  var base: Float { Float(exp2(min(max(position, -100), 39))) }
+  var base: Float { Float(exp2(min(max(position, -120), 39))) }
 
   /// Notes the rate of the step; false when there is no other to try.
   @discardableResult mutating func add(rate: Double) -> Bool {

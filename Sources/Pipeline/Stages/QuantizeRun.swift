@@ -15,6 +15,8 @@ import Tensors
 public struct QuantizeRequest: Sendable, Equatable {
   /// How codes are found.
   public var method: QuantizationMethod
+  /// Stored bits a weight that `ec` aims at.
+  public var bits = 3.0
   /// Which tensors become what.
   public var rules: [EncodingRule]
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
@@ -48,6 +50,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     case .rtn: RTN(search: search)
     case .gptq:
       GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search)
+    case .ec: EntropyCodedGPTQ(bits: bits, blockSize: blockSize)
     }
   }
 
@@ -58,6 +61,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     object["encoding"] = .array(
       rules.map { .string(($0.pattern.map { $0 + "=" } ?? "") + $0.target.name) })
     object["grid"] = .string(search.rawValue)
+    if method == .ec { object["bits"] = .number(bits) }
     if method == .gptq {
       object["damping"] = .number(damping)
       object["block-size"] = .integer(blockSize)
