@@ -48,6 +48,13 @@ static inline uint32_t next_word(kernel_rans_reader *reader) {
   return word;
 }
 
+// The code of a symbol.
+static inline int32_t finish(kernel_rans_reader *reader, int32_t high, uint32_t low_bits) {
+  if (high == ESCAPE) return raw_escape(reader);
+  if (low_bits == 0) return high;
+  return high * (1 << low_bits) + (int32_t)raw_bits(reader, low_bits) - (1 << (low_bits - 1));
+}
+
 // One symbol of one lane, with every check.
 static inline int32_t careful(kernel_rans_reader *reader, size_t lane, const uint32_t *table,
                               uint32_t low_bits) {
@@ -55,55 +62,54 @@ static inline int32_t careful(kernel_rans_reader *reader, size_t lane, const uin
   x = (entry & MASK) * (x >> BITS) + (entry >> BITS & MASK);
   if (x < 1u << 16) x = x << 16 | next_word(reader);
   reader->state[lane] = x;
-  int32_t high = (int32_t)entry >> 24;
-  if (high == ESCAPE) return raw_escape(reader);
-  if (low_bits == 0) return high;
-  return high * (1 << low_bits) + (int32_t)raw_bits(reader, low_bits) - (1 << (low_bits - 1));
+  return finish(reader, (int32_t)entry >> 24, low_bits);
 }
 
 PER_CPU size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t *tables,
                                       const uint32_t *map, const uint16_t *columns, int plain,
                                       int8_t *out, uint32_t *places, int32_t *values, size_t n) {
   size_t c = 0, exceptions = 0;
-  if (plain) {
-    // Eight lanes at once while eight words are left: no lane takes more than one.
-    uint32_t x[LANES];
-    memcpy(x, reader->state, sizeof x);
-    const uint8_t *from = reader->words + 2 * reader->word;
-    size_t left = reader->word_count - reader->word;
-    for (; c + LANES <= n && left >= LANES; c += LANES) {
-      const uint8_t *start = from;
-      int8_t symbols[LANES];
-      uint32_t escapes = 0;
-#pragma clang loop unroll(full)
-      for (int j = 0; j < LANES; ++j) {
-        uint32_t entry = tables[map[columns[c + j]] + (x[j] & MASK)];
-        uint32_t next = (entry & MASK) * (x[j] >> BITS) + (entry >> BITS & MASK);
-        uint16_t word;
-        memcpy(&word, from, 2);
-        uint32_t full = next << 16 | word;
-        int needs = next < 1u << 16;
-        x[j] = needs ? full : next;
-        from += 2 * needs;
-        symbols[j] = (int8_t)(entry >> 24);
-        escapes |= entry >> 24 == 0x80;
-      }
-      left -= (size_t)(from - start) / 2;
-      memcpy(out + c, symbols, LANES);
-      if (__builtin_expect(escapes != 0, 0))
-        for (int j = 0; j < LANES; ++j)
-          if (symbols[j] == ESCAPE) {
-            int32_t value = raw_escape(reader);
-            int fits = value >= -127 && value <= 127;
-            out[c + j] = fits ? (int8_t)value : 0;
-            if (fits) continue;
-            places[exceptions] = (uint32_t)(c + j);
-            values[exceptions++] = value;
-          }
+  // Eight lanes at once while eight words are left: no lane takes more than one.
+  uint32_t x[LANES];
+  memcpy(x, reader->state, sizeof x);
+  const uint8_t *from = reader->words + 2 * reader->word;
+  size_t left = reader->word_count - reader->word;
+  for (; c + LANES <= n && left >= LANES; c += LANES) {
+    uint32_t entries[LANES], used = 0, escapes = 0;
+    for (int j = 0; j < LANES; ++j) {
+      uint32_t entry = tables[(map[columns[c + j]] & ~7u) + (x[j] & MASK)];
+      entries[j] = entry;
+      x[j] = (entry & MASK) * (x[j] >> BITS) + (entry >> BITS & MASK);
     }
-    memcpy(reader->state, x, sizeof x);
-    reader->word = reader->word_count - left;
+#pragma clang loop unroll(full)
+    for (int j = 0; j < LANES; ++j) {
+      uint32_t next = x[j];
+      uint16_t word;
+      memcpy(&word, from + 2 * used, 2);
+      uint32_t needs = (next >> 16) == 0;
+      // Without a branch, which would be missed every few codes.
+      x[j] = next << (needs << 4) | (word & (0u - needs));
+      used += needs;
+    }
+    from += 2 * used;
+    left -= used;
+#pragma clang loop unroll(full)
+    for (int j = 0; j < LANES; ++j) {
+      out[c + j] = (int8_t)(entries[j] >> 24);
+      escapes |= entries[j] >> 24 == 0x80;
+    }
+    if (__builtin_expect(plain && !escapes, 1)) continue;
+    for (int j = 0; j < LANES; ++j) {
+      int32_t value = finish(reader, (int32_t)entries[j] >> 24, map[columns[c + j]] & 7);
+      int fits = value >= -127 && value <= 127;
+      out[c + j] = fits ? (int8_t)value : 0;
+      if (fits) continue;
+      places[exceptions] = (uint32_t)(c + j);
+      values[exceptions++] = value;
+    }
   }
+  memcpy(reader->state, x, sizeof x);
+  reader->word = reader->word_count - left;
   for (; c < n; ++c) {
     uint32_t slot = map[columns[c]];
     int32_t value = careful(reader, c % LANES, tables + (slot & ~7u), slot & 7u);

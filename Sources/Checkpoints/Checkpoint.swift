@@ -115,6 +115,13 @@ extension Checkpoint {
       }
       tensors.append(tensor)
     }
+    if let problem = entry.encoding.problem(
+      outputs: entry.outputs, inputs: entry.inputs, parts: tensors)
+    {
+      throw CheckpointError(
+        path: path, tensor: entry.name,
+        .badValue(found: problem, expected: "a stream of \(entry.encoding.name)"))
+    }
     return EncodedMatrix(
       encoding: entry.encoding, outputs: entry.outputs, inputs: entry.inputs, parts: tensors)
   }

@@ -15,6 +15,9 @@ public protocol WeightEncoding: Sendable {
   var columnMultiple: Int { get }
   /// The tensors that hold a matrix `[outputs, inputs]`, in the order of the file.
   func parts(outputs: Int, inputs: Int) -> [EncodedPart]
+  /// What is wrong with parts of the right layout, in one line without a full stop, as far as it can be told
+  /// without decoding codes; nil when nothing is.
+  func problem(outputs: Int, inputs: Int, parts: [Tensor]) -> String?
   /// The matrix over its parts, which have the layout of `parts(outputs:inputs:)`.
   func matrix(outputs: Int, inputs: Int, parts: [Tensor]) -> any LinearOperator
 }
@@ -42,6 +45,9 @@ public struct EncodedPart: Sendable, Equatable {
 extension WeightEncoding {
   /// Any number of columns, unless a conformer says otherwise.
   public var columnMultiple: Int { 1 }
+
+  /// Nothing, unless a conformer says otherwise: most encodings give every byte a meaning.
+  public func problem(outputs: Int, inputs: Int, parts: [Tensor]) -> String? { nil }
 
   /// Bytes of a whole matrix.
   public func byteCount(outputs: Int, inputs: Int) -> Int {

@@ -2,11 +2,14 @@
 // count alike; an entropy coder stores the integers.
 //
 // Source   Lifar, Savkin, Ordentlich, Polyanskiy, "WaterSIC", ICML 2026, arXiv:2603.04956
-// Given    W [outputs, inputs]; H = mean of x x^T; U upper triangular, (H + damping I)^-1 = U^T U; bits a weight
-// Result   codes = round(w_j / s_j) with s_j = c U_jj / (geometric mean of U), each error pushed on as in GPTQ;
-//          then every row's least-squares scale <w, q>_H / <q, q>_H, which undoes what rounding shrinks or grows
+// Given    W [outputs, inputs]; H = mean of x x^T; M = H + damping I = (U^T U)^-1, U upper triangular; bits a weight
+// Target   W' = W H M^-1: (w - q) H (w - q)^T + damping q q^T = (w' - q) M (w' - q)^T + a constant, and q q^T is what
+//          codes cost in bits. With damping = water level / variance of weights, components of H under water
+//          get no bits (Wiener's estimate, as in Zamir, "Lattice Coding for Signals and Networks", chapter 4)
+// Result   codes = round(w'_j / s_j), s_j = c U_jj / (geometric mean of U), each error pushed on as in GPTQ; then
+//          single codes move while that lowers the error (coordinate descent, as in Behdin et al., "QuantEase",
+//          arXiv:2309.01885); then every row's least-squares scale <w, q>_H / <q, q>_H
 // Search   c such that the whole stored size is `bits` a weight: the rate falls by nearly 1 bit an octave of c
-// Damping  falls fourfold a bit, as the distortion does: components of H below the water level get no bits
 // Differs  steps are rounded to eighths of an octave, which costs 0.001 bit and saves half of their storage
 // Checked  EntropyCodedGPTQTests: the recurrence in Double; the asked size; less error than GPTQ of that size
 
@@ -19,7 +22,7 @@ public import Tensors
 public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   /// Stored bits a weight, everything included, that are aimed at.
   public let bits: Double
-  /// This share of H's mean diagonal is added to the diagonal; nil leaves it to the rate.
+  /// This share of H's mean diagonal is added to the diagonal; nil sets it to the water level.
   public let damping: Double?
   /// Columns updated at once.
   public let blockSize: Int
@@ -39,7 +42,9 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   public static let method = QuantizationMethod.ec
 
   /// The stored size is right when it is this near, in bits a weight.
-  private static let tolerance = 0.004
+  private static let tolerance = 0.006
+  /// Looks at every code after rounding: few move after these.
+  private static let sweeps = 6
   /// Passes over the whole matrix at most.
   private static let passes = 6
   /// Rows of the sample that the search begins with, and how much larger a matrix must be to be sampled.
@@ -48,8 +53,8 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   /// When H cannot be factorized, the damping is raised tenfold up to this share; each raise is a fallback.
   private static let largestDamping = 1.0
 
-  /// The share of damping for the rate.
-  private var share: Double { damping ?? max(1e-5, 0.02 * exp2(4 - 2 * bits)) }
+  /// 2 pi e / 12.
+  private static let levelOfUnitStep = Double.pi * exp(1) / 6
 
   /// Quantizes a weight; the encoding asked for is `EntropyCoded()`, the one returned has the stream's size.
   public func quantize(
@@ -64,10 +69,10 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     guard largest <= 0x1p40 else { throw .scaleTooLarge(largest: largest) }
     let (moment, isKnown) = Self.moment(statistics, columns: weight.columns)
     let diagonal = moment.diagonal
-    let (factor, fallbacks) = try Self.factor(of: moment, diagonal, share: share)
+    let (factor, damping, fallbacks) = try factor(of: moment, diagonal)
     let plan = Plan(
       weight: weight, moment: moment, factor: factor, isDead: diagonal.map { $0 == 0 },
-      blockSize: blockSize)
+      damping: damping, blockSize: blockSize, sweeps: Self.sweeps)
     let encoded = search(plan)
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
@@ -86,22 +91,30 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   }
 
   /// U of the damped H. A dead input takes part with the mean.
-  private static func factor(
-    of moment: DoubleMatrix, _ diagonal: [Double], share: Double
-  ) throws(QuantizationError) -> (factor: DoubleMatrix, fallbacks: Int) {
-    var mean = diagonal.reduce(0, +) / Double(max(1, moment.size))
-    if mean == 0 { mean = 1 }
-    var alive = moment
-    for (column, value) in diagonal.enumerated() where value == 0 { alive[column, column] = mean }
-    var share = share
+  private func factor(
+    of moment: DoubleMatrix, _ diagonal: [Double]
+  ) throws(QuantizationError) -> (factor: DoubleMatrix, damping: Double, fallbacks: Int) {
+    let alive = diagonal.indices.filter { diagonal[$0] > 0 }
+    let mean = alive.isEmpty ? 1 : alive.reduce(0.0) { $0 + diagonal[$1] } / Double(alive.count)
+    var live = moment
+    for (column, value) in diagonal.enumerated() where value == 0 { live[column, column] = mean }
+    var share = damping ?? 0.3 * exp2(-2 * bits)
     var fallbacks = 0
+    var isFinal = damping != nil
     while true {
       do throws(FactorizationError) {
-        return (try inverseFactor(of: alive, damping: share * mean), fallbacks)
+        let factor = try inverseFactor(of: live, damping: share * mean)
+        if isFinal { return (factor, share * mean, fallbacks) }
+        // The water level over the weights' variance: (c²/12) / s² with c = 2^(h - bits) s / (geometric
+        // mean of U), h = log2(2 pi e) / 2 the entropy of a normal weight.
+        let logs = alive.reduce(0.0) { $0 + log2(factor[$1, $1]) } / Double(max(1, alive.count))
+        share = min(Self.largestDamping, Self.levelOfUnitStep * exp2(-2 * (bits + logs)) / mean)
+        isFinal = true
       } catch {
-        guard share < largestDamping else { throw .singular(damping: share) }
-        share = min(largestDamping, max(share * 10, 1e-4))
+        guard share < Self.largestDamping else { throw .singular(damping: share) }
+        share = min(Self.largestDamping, max(share * 10, 1e-4))
         fallbacks += 1
+        isFinal = true
       }
     }
   }
@@ -152,7 +165,7 @@ private struct RateSearch {
   }
 
   /// The step to try.
-  var base: Float { Float(exp2(min(max(position, -100), 39))) }
+  var base: Float { Float(exp2(min(max(position, -120), 39))) }
 
   /// Notes the rate of the step; false when there is no other to try.
   @discardableResult mutating func add(rate: Double) -> Bool {

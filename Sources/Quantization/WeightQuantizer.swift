@@ -162,6 +162,7 @@ func relativeError(
   _ weight: Matrix, _ encoded: EncodedMatrix, statistics: InputStatistics
 ) -> Double {
   let columns = weight.columns
+  guard !weight.values.isEmpty else { return 0 }
   // Powers of two cancel in the quotient; they keep products of tiny weights from becoming zero.
   let scale = powerOfTwo(near: weight.values.reduce(0) { max($0, abs($1)) })
   let inputScale = powerOfTwo(near: Float(statistics.diagonal?.max() ?? 0))

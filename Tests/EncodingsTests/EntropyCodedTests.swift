@@ -54,6 +54,11 @@ private func roundTrips(_ matrix: IntegerCodes, _ encoded: EncodedMatrix) -> Boo
     let matrix = matrix(shape[0], shape[1], codes)
     let encoded = EntropyCoded.encode(matrix)
     #expect(roundTrips(matrix, encoded))
+    if shape[0] * shape[1] < 100_000 {
+      var reader = EntropyCodedReader(encoded.parts[0])
+      let weights = reader.weights(outputs: shape[0], inputs: shape[1])
+      #expect(weights == encoded.matrix.decoded().values)
+    }
     try EntropyCoded.check(outputs: shape[0], inputs: shape[1], parts: encoded.parts)
     #expect(EncodingRegistry.encoding(named: encoded.encoding.name) != nil)
   }

@@ -46,6 +46,18 @@ public struct EntropyCoded: WeightEncoding, Equatable {
     EntropyCodedMatrix(outputs: outputs, inputs: inputs, stream: parts[0])
   }
 
+  /// What is wrong with the head, the lists and the index.
+  public func problem(outputs: Int, inputs: Int, parts: [Tensor]) -> String? {
+    do throws(EntropyCodedError) {
+      _ = try parts[0].withBytes { bytes throws(EntropyCodedError) in
+        try EntropyCodedStream(bytes, outputs: outputs, inputs: inputs)
+      }
+      return nil
+    } catch {
+      return error.description
+    }
+  }
+
   /// Decodes a whole stream and checks every claim in it.
   public static func check(
     outputs: Int, inputs: Int, parts: [Tensor]
