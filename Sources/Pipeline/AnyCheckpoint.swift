@@ -34,8 +34,9 @@ public enum AnyCheckpoint {
 
 /// A checkpoint with a tokenizer that it did not bring.
 public struct CheckpointWithTokenizer: Checkpoint {
-  private let source: any Checkpoint
-  private let tokenizerName: String
+  /// The checkpoint itself.
+  let source: any Checkpoint
+  let tokenizerName: String
   private let tokenizer: [UInt8]
 
   /// - Parameter tokenizer: A tokenizer.json or a SentencePiece model.

@@ -149,35 +149,13 @@ extension EntropyCodedGPTQ {
         }
       }
       var codes = [Int32](repeating: 0, count: columns * rows)
-      var errors = [Float](repeating: 0, count: blockSize * rows)
-      var codeSpan = codes.mutableSpan
-      for start in stride(from: 0, to: columns, by: blockSize) {
-        let end = min(start + blockSize, columns)
-        for column in start..<end {
-          let own = column * rows..<(column + 1) * rows
-          let errorRange = (column - start) * rows..<(column - start + 1) * rows
-          var columnCodes = codeSpan._mutatingExtracting(own)
-          var errorSpan = errors.mutableSpan
-          var columnErrors = errorSpan._mutatingExtracting(errorRange)
-          roundIntegers(
-            w.span.extracting(own), step: steps[column],
-            divisor: 1 / u[column * columns + column], codes: &columnCodes, errors: &columnErrors)
-          // W[:, j] -= e U[i, j] within the block, at once.
-          let error = errors.span.extracting(errorRange)
-          var later = w.mutableSpan
-          for j in column + 1..<max(end, column + 1) {
-            var target = later._mutatingExtracting(j * rows..<(j + 1) * rows)
-            RowKernels.add(-u[column * columns + j], times: error, to: &target)
-          }
-        }
-        guard end < columns else { break }
-        // W[:, rest] -= E U[block, rest], through BLAS.
-        var span = w.mutableSpan
-        var rest = span._mutatingExtracting(end * rows..<columns * rows)
-        BLAS.addProduct(
-          scale: -1, u.span.extracting(start * columns + end..<columns * columns), transposed: true,
-          aStride: columns, errors.span, bStride: rows, to: &rest, cStride: rows,
-          rows: columns - end, columns: rows, depth: end - start)
+      ErrorFeedback.run(w, rows: rows, columns: columns, factor: u, blockSize: blockSize) {
+        column, values, errors in
+        var span = codes.mutableSpan
+        var columnCodes = span._mutatingExtracting(column * rows..<(column + 1) * rows)
+        roundIntegers(
+          values, step: steps[column], divisor: 1 / u[column * columns + column],
+          codes: &columnCodes, errors: &errors)
       }
       var turned = [Int32](repeating: 0, count: rows * columns)
       for column in 0..<columns where !isDead[column] {

@@ -201,39 +201,13 @@ private struct GPTQRounding {
   }
 
   /// The codes `[columns, rows]`.
-  consuming func run(blockSize: Int) -> [UInt8] {
-    // Spans of locals: a mutable span of a property would lock the whole value.
-    let rows = rows, columns = columns, u = u
-    var w = w
+  func run(blockSize: Int) -> [UInt8] {
     var codes = [UInt8](repeating: 0, count: columns * rows)
-    var errors = [Float](repeating: 0, count: blockSize * rows)
-    var codeSpan = codes.mutableSpan
-    for start in stride(from: 0, to: columns, by: blockSize) {
-      let end = min(start + blockSize, columns)
-      for column in start..<end {
-        let own = column * rows..<(column + 1) * rows
-        let errorRange = (column - start) * rows..<(column - start + 1) * rows
-        var columnCodes = codeSpan._mutatingExtracting(own)
-        var errorSpan = errors.mutableSpan
-        var columnErrors = errorSpan._mutatingExtracting(errorRange)
-        roundOne(
-          column, w.span.extracting(own), codes: &columnCodes, errors: &columnErrors)
-        // W[:, j] -= e U[i, j] within the block, at once.
-        let error = errors.span.extracting(errorRange)
-        var later = w.mutableSpan
-        for j in column + 1..<max(end, column + 1) {
-          var target = later._mutatingExtracting(j * rows..<(j + 1) * rows)
-          RowKernels.add(-u[column * columns + j], times: error, to: &target)
-        }
-      }
-      guard end < columns else { break }
-      // W[:, rest] -= E U[block, rest], through BLAS.
-      var span = w.mutableSpan
-      var rest = span._mutatingExtracting(end * rows..<columns * rows)
-      BLAS.addProduct(
-        scale: -1, u.span.extracting(start * columns + end..<columns * columns), transposed: true,
-        aStride: columns, errors.span, bStride: rows, to: &rest, cStride: rows,
-        rows: columns - end, columns: rows, depth: end - start)
+    ErrorFeedback.run(w, rows: rows, columns: columns, factor: u, blockSize: blockSize) {
+      column, values, errors in
+      var span = codes.mutableSpan
+      var columnCodes = span._mutatingExtracting(column * rows..<(column + 1) * rows)
+      roundOne(column, values, codes: &columnCodes, errors: &errors)
     }
     return codes
   }

@@ -36,7 +36,9 @@ public struct RTN: WeightQuantizer, Equatable {
       encoded = encoding.encode(weight)
     default:
       throw .unsupportedPair(
-        method: Self.method.rawValue, encoding: encoding.name, known: EncodingRegistry.nameList)
+        method: Self.method.rawValue, encoding: encoding.name,
+        known: [PlainFloats.nameList, GroupIntegers.nameList, GGUFBlocks.nameList]
+          .joined(separator: ", "))
     }
     return QuantizedWeight(
       encoded: encoded, method: Self.method,

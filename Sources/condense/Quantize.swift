@@ -42,7 +42,7 @@ struct Quantize: ParsableCommand {
     inversion: .prefixedNo,
     help: "gptq: columns with the largest activations first (default: yes).")
   var actOrder: Bool?
-  @Option(help: "How grids are chosen: mse or minmax.") var grid = GridSearch.mse
+  @Option(help: "How grids are chosen: mse or minmax (default: mse).") var grid: GridSearch?
   @Flag(
     inversion: .prefixedNo,
     help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
@@ -131,9 +131,15 @@ struct Quantize: ParsableCommand {
     request.damping = damping ?? request.damping
     request.blockSize = blockSize ?? request.blockSize
     request.actOrder = actOrder ?? request.actOrder
-    request.search = grid
+    request.search = grid ?? request.search
     request.trueSequential = trueSequential ?? request.trueSequential
     request.imatrix = imatrix
+    if !request.usesGrids,
+      let option = grid != nil ? "--grid" : actOrder != nil ? "--act-order" : nil
+    {
+      throw ValidationError(
+        "\(option) does nothing here: it is for group integers such as int4-g32")
+    }
     let checkpoint = try source.open(input)
     let stage = QuantizeRun(input: checkpoint, request: request)
     let measure =

@@ -77,6 +77,24 @@ import Testing
     #expect(without.status == 64 && without.error.contains("--bits"))
   }
 
+  /// Options that a format or an encoding has no use for are refused, not ignored.
+  @Test func optionsThatDoNothing() throws {
+    for name in ["m.h5", "m.npz", "m.condensed", "m.safetensors"] {
+      let result = try run(
+        "convert", Samples.quickstart, folder.file(name), "--max-shard-size", "1MB")
+      #expect(result.status == 65 && result.error.contains("--max-shard-size"), "\(result.error)")
+      #expect(!Samples.exists(folder.file(name)))
+    }
+    for option in [["--grid", "minmax"], ["--no-act-order"]] {
+      let result = try Command.run(
+        [
+          "quantize", Samples.quickstart, folder.file("q"), "--calibration", Samples.calibration,
+          "--encoding", "Q4_K_M",
+        ] + option)
+      #expect(result.status == 64 && result.error.contains("does nothing"), "\(result.error)")
+    }
+  }
+
   @Test func patternsNameTypes() throws {
     let quantized = folder.file("q")
     let result = try run(

@@ -49,6 +49,8 @@ public protocol ExportFormat {
   static var name: String { get }
   /// What the file's or folder's name ends with.
   static var suffix: String { get }
+  /// Whether the weights can be split into several files.
+  static var isSplittable: Bool { get }
   /// Writes a checkpoint. The output appears under its name only when it is complete.
   ///
   /// - Parameter lineage: How the output came to be.
@@ -60,6 +62,9 @@ public protocol ExportFormat {
 }
 
 extension ExportFormat {
+  /// One file, unless a format says otherwise.
+  public static var isSplittable: Bool { false }
+
   /// Opens what was written; a known architecture must give finite numbers.
   public static func readBack(_ path: String) throws { try ReadBack.check(path) }
 }

@@ -50,6 +50,17 @@ public struct ExportRun {
 
   /// Writes the outputs, one after the other.
   public func run(output path: String, force: Bool) throws -> [ExportedOutput] {
+    // An option that would do nothing is a mistake of the caller.
+    if options.shardBytes != nil {
+      for format in formats where ExportFormats.named(format)?.isSplittable != true {
+        throw ExportError(
+          path: path, "--max-shard-size does nothing for \(format), which is not split")
+      }
+      if path.hasSuffix(".safetensors") {
+        throw ExportError(
+          path: path, "--max-shard-size needs a folder for safetensors; leave out the ending")
+      }
+    }
     let outputs = formats.map { ($0, self.path(path, for: $0)) }
     for (_, own) in outputs where !force && FilePath.kind(of: own) != nil {
       throw CheckpointError(path: own, .outputExists)

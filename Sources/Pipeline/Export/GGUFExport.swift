@@ -14,6 +14,8 @@ public enum GGUFExport: ExportFormat {
   public static let name = "gguf"
   /// `.gguf`.
   public static let suffix = ".gguf"
+  /// Into parts of at most so many bytes.
+  public static let isSplittable = true
 
   /// One tensor: what the file says of it, and where its bytes come from.
   private struct Part {

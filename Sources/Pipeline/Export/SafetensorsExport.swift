@@ -15,6 +15,8 @@ public enum SafetensorsExport: ExportFormat {
   public static let name = "safetensors"
   /// None: the output is a folder, or one file when its name says so.
   public static let suffix = ""
+  /// Into parts of at most so many bytes.
+  public static let isSplittable = true
 
   /// Writes the folder, or only the tensors where the name ends in `.safetensors`.
   public static func write(

@@ -26,6 +26,9 @@ enum Lineage {
 
   /// The lineage of a checkpoint; null when it is an original.
   static func parent(of checkpoint: any Checkpoint) throws -> JSONValue {
+    if let wrapped = checkpoint as? CheckpointWithTokenizer {
+      return try parent(of: wrapped.source)
+    }
     if let bundle = checkpoint as? ModelBundle { return bundle.bundleManifest.lineage }
     if let file = checkpoint as? GGUFCheckpoint {
       guard let text = file.metadata[GGUFCheckpoint.lineageKey]?.text else { return .null }
@@ -51,6 +54,11 @@ enum Lineage {
 /// The hash of everything in a checkpoint that a stage depends on: weights, side files and lineage.
 public func contentHash(of checkpoint: any Checkpoint) throws -> String {
   var hash = ContentHash()
+  if let wrapped = checkpoint as? CheckpointWithTokenizer {
+    hash.update(try contentHash(of: wrapped.source))
+    hash.update(ContentHash.of(try wrapped.sideFile(wrapped.tokenizerName)))
+    return hash.digits
+  }
   if let folder = checkpoint as? CheckpointFolder {
     for path in folder.weightFilePaths {
       hash.update(FilePath.name(of: path))

@@ -54,18 +54,27 @@ public struct QuantizeRequest: Sendable, Equatable {
     }
   }
 
+  /// Whether any weight goes onto group grids, whose search and order of columns can be chosen: ggml's blocks
+  /// and entropy-coded weights have their own.
+  public var usesGrids: Bool {
+    rules.contains { rule in
+      if case .encode(let encoding) = rule.target { return encoding is GroupIntegers }
+      return false
+    }
+  }
+
   /// The options that the result depends on, for the lineage.
   var json: JSONValue {
     var object = JSONObject()
     object["method"] = .string(method.rawValue)
     object["encoding"] = .array(
       rules.map { .string(($0.pattern.map { $0 + "=" } ?? "") + $0.target.name) })
-    object["grid"] = .string(search.rawValue)
+    if usesGrids { object["grid"] = .string(search.rawValue) }
     if let bits { object["bits"] = .number(bits) }
     if method == .gptq {
       object["damping"] = .number(damping)
       object["block-size"] = .integer(blockSize)
-      object["act-order"] = .bool(actOrder)
+      if usesGrids { object["act-order"] = .bool(actOrder) }
     }
     if let imatrix { object["imatrix"] = .string(FilePath.name(of: imatrix)) }
     if calibration != nil { object["true-sequential"] = .bool(trueSequential) }

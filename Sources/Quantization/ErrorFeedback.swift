@@ -1,0 +1,48 @@
+// The recurrence that GPTQ and its descendants share: round a column, push its error onto the columns after it.
+//
+// Source   Frantar et al., "GPTQ", ICLR 2023, arXiv:2210.17323, Algorithm 1; lazy blocks, section 3.4
+// Checked  GPTQTests, EntropyCodedGPTQTests: each against the unblocked recurrence in Double
+
+import LinearAlgebra
+import Tensors
+
+/// Rounding with feedback on a tile of rows, column-major so that a column of all rows is one vector.
+enum ErrorFeedback {
+  /// Goes through the columns.
+  ///
+  /// - Parameters:
+  ///   - w: `[columns, rows]`: the weights; each column carries the errors pushed onto it when its turn comes.
+  ///   - factor: `[columns, columns]`, U of the damped H.
+  ///   - round: Rounds a column and leaves (w − q) / U_jj in `errors`.
+  static func run(
+    _ w: consuming [Float], rows: Int, columns: Int, factor u: [Float], blockSize: Int,
+    round: (_ column: Int, _ values: Span<Float>, _ errors: inout MutableSpan<Float>) -> Void
+  ) {
+    var w = w
+    var errors = [Float](repeating: 0, count: blockSize * rows)
+    for start in stride(from: 0, to: columns, by: blockSize) {
+      let end = min(start + blockSize, columns)
+      for column in start..<end {
+        let errorRange = (column - start) * rows..<(column - start + 1) * rows
+        var errorSpan = errors.mutableSpan
+        var columnErrors = errorSpan._mutatingExtracting(errorRange)
+        round(column, w.span.extracting(column * rows..<(column + 1) * rows), &columnErrors)
+        // W[:, j] -= e U[i, j] within the block, at once.
+        let error = errors.span.extracting(errorRange)
+        var later = w.mutableSpan
+        for j in column + 1..<max(end, column + 1) {
+          var target = later._mutatingExtracting(j * rows..<(j + 1) * rows)
+          RowKernels.add(-u[column * columns + j], times: error, to: &target)
+        }
+      }
+      guard end < columns else { break }
+      // W[:, rest] -= E U[block, rest], through BLAS.
+      var span = w.mutableSpan
+      var rest = span._mutatingExtracting(end * rows..<columns * rows)
+      BLAS.addProduct(
+        scale: -1, u.span.extracting(start * columns + end..<columns * columns), transposed: true,
+        aStride: columns, errors.span, bStride: rows, to: &rest, cStride: rows,
+        rows: columns - end, columns: rows, depth: end - start)
+    }
+  }
+}
