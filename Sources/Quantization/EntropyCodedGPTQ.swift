@@ -9,6 +9,8 @@
 // Result   codes = round(w'_j / s_j), s_j = c U_jj / (geometric mean of U), each error pushed on as in GPTQ; then
 //          single codes move while that lowers the error (coordinate descent, as in Behdin et al., "QuantEase",
 //          arXiv:2309.01885); then every row's least-squares scale <w, q>_H / <q, q>_H
+// Outputs  rows whose errors count d times as much get steps 1 / sqrt(d) as wide (reverse water-filling), and with them
+//          their own water level, hence their own damping: rows with steps of about one size share a factor
 // Search   c such that the whole stored size is `bits` a weight: the rate falls by nearly 1 bit an octave of c
 // Differs  steps are rounded to eighths of an octave, which costs 0.001 bit and saves half of their storage
 // Checked  EntropyCodedGPTQTests: the recurrence in Double; the asked size; less error than GPTQ of that size
@@ -18,43 +20,69 @@ import Glibc
 import LinearAlgebra
 public import Tensors
 
-/// Entropy-coded GPTQ for a number of bits a weight.
+/// Entropy-coded GPTQ for a number of bits a weight, or for an error.
 public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
-  /// Stored bits a weight, everything included, that are aimed at.
-  public let bits: Double
+  /// What decides the size of the steps.
+  public enum Goal: Sendable, Equatable {
+    /// Stored bits a weight, everything included, and how far from them the result may be.
+    case bits(Double, within: Double = 0.006)
+    /// The fewest bits whose relative error ‖(W−Ŵ)X‖² / ‖WX‖² is at most this.
+    case error(Double)
+  }
+
+  /// What is aimed at.
+  public let goal: Goal
+  /// How much a squared error of each output counts, `[outputs]`; nil counts all alike. Only quotients matter.
+  public let outputImportance: [Double]?
   /// This share of H's mean diagonal is added to the diagonal; nil sets it to the water level.
   public let damping: Double?
   /// Columns updated at once.
   public let blockSize: Int
 
   /// The rates that can be asked for.
-  public static let bitRange = 0.5...12.0
+  public static let bitRange = 0.25...12.0
+
+  /// A method for a goal.
+  public init(
+    goal: Goal, outputImportance: [Double]? = nil, damping: Double? = nil, blockSize: Int = 128
+  ) {
+    switch goal {
+    case .bits(let bits, let slack): precondition(Self.bitRange.contains(bits) && slack > 0)
+    case .error(let error): precondition(error > 0)
+    }
+    precondition((damping ?? 0) >= 0 && blockSize > 0)
+    self.goal = goal
+    self.outputImportance = outputImportance
+    self.damping = damping
+    self.blockSize = blockSize
+  }
 
   /// A method for a rate.
   public init(bits: Double, damping: Double? = nil, blockSize: Int = 128) {
-    precondition(Self.bitRange.contains(bits) && (damping ?? 0) >= 0 && blockSize > 0)
-    self.bits = bits
-    self.damping = damping
-    self.blockSize = blockSize
+    self.init(goal: .bits(bits), damping: damping, blockSize: blockSize)
   }
 
   /// `ec`.
   public static let method = QuantizationMethod.ec
 
-  /// The stored size is right when it is this near, in bits a weight.
-  private static let tolerance = 0.006
   /// Looks at every code after rounding: few move after these.
   private static let sweeps = 6
   /// Passes over the whole matrix at most.
   private static let passes = 6
+  /// An error of at most what is asked for and no less than this share of it is right.
+  private static let errorSlack = 0.95
   /// Rows of the sample that the search begins with, and how much larger a matrix must be to be sampled.
   private static let sampleRows = 256
   private static let sampleFrom = 3
   /// When H cannot be factorized, the damping is raised tenfold up to this share; each raise is a fallback.
   private static let largestDamping = 1.0
+  /// Rows whose steps lie within as many eighths of an octave share a factor of H.
+  private static let groupEighths = 8
+  /// The rows' steps differ by no more than this many eighths of an octave from their mean.
+  private static let largestRowExponent = 40
 
-  /// 2 pi e / 12.
-  private static let levelOfUnitStep = Double.pi * exp(1) / 6
+  /// log2 of the deviation of a normal weight's error over the step that takes no bits: log2(2 pi e) / 2.
+  private static let normalEntropy = log2(2 * Double.pi * exp(1)) / 2
 
   /// Quantizes a weight; the encoding asked for is `EntropyCoded()`, the one returned has the stream's size.
   public func quantize(
@@ -67,13 +95,20 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     }
     let largest = weight.values.reduce(0) { max($0, abs($1)) }
     guard largest <= 0x1p40 else { throw .scaleTooLarge(largest: largest) }
+    precondition(outputImportance.map { $0.count == weight.rows } ?? true)
     let (moment, isKnown) = Self.moment(statistics, columns: weight.columns)
     let diagonal = moment.diagonal
-    let (factor, damping, fallbacks) = try factor(of: moment, diagonal)
-    let plan = Plan(
-      weight: weight, moment: moment, factor: factor, isDead: diagonal.map { $0 == 0 },
-      damping: damping, blockSize: blockSize, sweeps: Self.sweeps)
-    let encoded = search(plan)
+    var live = weight
+    for (column, value) in diagonal.enumerated() where value == 0 {
+      for row in 0..<weight.rows { live.values[row * weight.columns + column] = 0 }
+    }
+    let rows = rowExponents(of: live)
+    let start = Self.start(
+      bits: expectedBits, deviations: Self.deviations(of: live, inputs: diagonal), rows)
+    let (plan, fallbacks) = try plan(live, moment, diagonal, rowExponents: rows, start: start)
+    let encoded = search(plan, start: start) { encoded in
+      relativeError(weight, encoded, statistics: statistics)
+    }
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
       relativeError: relativeError(weight, encoded, statistics: statistics),
@@ -90,76 +125,184 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     return (moment, statistics.diagonal != nil)
   }
 
-  /// U of the damped H. A dead input takes part with the mean.
-  private func factor(
-    of moment: DoubleMatrix, _ diagonal: [Double]
-  ) throws(QuantizationError) -> (factor: DoubleMatrix, damping: Double, fallbacks: Int) {
+  /// About the bits that the goal takes.
+  private var expectedBits: Double {
+    switch goal {
+    case .bits(let bits, _): bits
+    case .error(let error): min(max(-log2(error) / 2, 0.5), 10)
+    }
+  }
+
+  /// Reverse water-filling over outputs: a row's step falls with the root of its importance.
+  private func rowExponents(of weight: Matrix) -> [Int] {
+    guard let outputImportance else { return [Int](repeating: 0, count: weight.rows) }
+    let logs = outputImportance.map { $0 > 0 ? log2($0) / 2 : -.infinity }
+    let finite = logs.filter(\.isFinite)
+    let mean = finite.reduce(0, +) / Double(max(1, finite.count))
+    let limit = Double(Self.largestRowExponent)
+    return logs.map { Int(min(max(8 * (mean - $0), -limit), limit).rounded()) }
+  }
+
+  /// Root mean square of the weights of live inputs, by row.
+  private static func deviations(of weight: Matrix, inputs diagonal: [Double]) -> [Double] {
+    let alive = max(1, diagonal.count { $0 > 0 })
+    return (0..<weight.rows).map { row in
+      let sum = weight.values[weight.range(ofRow: row)].reduce(0.0) {
+        $0 + Double($1) * Double($1)
+      }
+      return (sum / Double(alive)).squareRoot()
+    }
+  }
+
+  /// log2 of the base at which normal weights of these sizes would take `bits`; all others take less. Nil when all weights
+  /// are zero.
+  private static func start(bits: Double, deviations: [Double], _ rowExponents: [Int]) -> Double? {
+    let levels = zip(deviations, rowExponents).filter { $0.0 > 0 }.map {
+      log2($0) - Double($1) / 8
+    }
+    guard !levels.isEmpty else { return nil }
+    // Rows below the water take none, so that the others' share is found by bisection.
+    func rate(_ base: Double) -> Double {
+      levels.reduce(0.0) { $0 + max(0, $1 - base + normalEntropy) } / Double(levels.count)
+    }
+    var low = (levels.min() ?? 0) - bits - 8, high = (levels.max() ?? 0) + normalEntropy
+    for _ in 0..<60 {
+      let middle = (low + high) / 2
+      if rate(middle) > bits { low = middle } else { high = middle }
+    }
+    return low
+  }
+
+  /// Rows with steps of about one size, the group with the median step first.
+  private static func groups(_ rowExponents: [Int]) -> [(rows: [Int], exponent: Double)] {
+    let middle = rowExponents.isEmpty ? 0 : rowExponents.sorted()[rowExponents.count / 2]
+    var groups: [Int: [Int]] = [:]
+    for (row, exponent) in rowExponents.enumerated() {
+      let shifted = exponent - middle + groupEighths / 2
+      let index = shifted >= 0 ? shifted / groupEighths : (shifted + 1) / groupEighths - 1
+      groups[index, default: []].append(row)
+    }
+    return groups.sorted { (abs($0.key), $0.key) < (abs($1.key), $1.key) }.map { _, rows in
+      (rows, rows.reduce(0.0) { $0 + Double(rowExponents[$1]) } / Double(rows.count))
+    }
+  }
+
+  /// Everything that rounding needs. A group's damping is its water level over its weights' variance: (c²/12) / s²
+  /// with steps c U_jj / (geometric mean of U).
+  private func plan(
+    _ weight: Matrix, _ moment: DoubleMatrix, _ diagonal: [Double], rowExponents: [Int],
+    start: Double?
+  ) throws(QuantizationError) -> (plan: Plan, fallbacks: Int) {
     let alive = diagonal.indices.filter { diagonal[$0] > 0 }
     let mean = alive.isEmpty ? 1 : alive.reduce(0.0) { $0 + diagonal[$1] } / Double(alive.count)
+    // A dead input takes part with the mean.
     var live = moment
     for (column, value) in diagonal.enumerated() where value == 0 { live[column, column] = mean }
-    var share = damping ?? 0.3 * exp2(-2 * bits)
+    let first = try factor(of: live, share: damping ?? 0.3 * exp2(-2 * expectedBits), mean: mean)
+    var fallbacks = first.fallbacks
+    let logs = alive.reduce(0.0) { $0 + log2(first.factor[$1, $1]) } / Double(max(1, alive.count))
+    let deviations = Self.deviations(of: weight, inputs: diagonal)
+    var dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)] = []
+    for group in Self.groups(rowExponents) {
+      let variance =
+        group.rows.reduce(0.0) { $0 + deviations[$1] * deviations[$1] } / Double(group.rows.count)
+      guard damping == nil, fallbacks == 0, let start, variance > 0 else {
+        dampings.append((group.rows, first.damping, first.factor))
+        continue
+      }
+      let level = exp2(2 * (start + group.exponent / 8 - logs)) / 12
+      // Up to a row without any bits: the rate formula holds for water below the weights alone.
+      let share = min(Self.largestDamping, level / variance / mean)
+      let own = try factor(of: live, share: share, mean: mean)
+      fallbacks += own.fallbacks
+      dampings.append((group.rows, own.damping, own.factor))
+    }
+    return (
+      Plan(
+        weight: weight, moment: moment, isDead: diagonal.map { $0 == 0 },
+        rowExponents: rowExponents, dampings: dampings, blockSize: blockSize, sweeps: Self.sweeps),
+      fallbacks
+    )
+  }
+
+  /// U of the damped H.
+  private func factor(
+    of live: DoubleMatrix, share: Double, mean: Double
+  ) throws(QuantizationError) -> (factor: DoubleMatrix, damping: Double, fallbacks: Int) {
+    var share = share
     var fallbacks = 0
-    var isFinal = damping != nil
     while true {
       do throws(FactorizationError) {
-        let factor = try inverseFactor(of: live, damping: share * mean)
-        if isFinal { return (factor, share * mean, fallbacks) }
-        // The water level over the weights' variance: (c²/12) / s² with c = 2^(h - bits) s / (geometric
-        // mean of U), h = log2(2 pi e) / 2 the entropy of a normal weight.
-        let logs = alive.reduce(0.0) { $0 + log2(factor[$1, $1]) } / Double(max(1, alive.count))
-        share = min(Self.largestDamping, Self.levelOfUnitStep * exp2(-2 * (bits + logs)) / mean)
-        isFinal = true
+        return (try inverseFactor(of: live, damping: share * mean), share * mean, fallbacks)
       } catch {
         guard share < Self.largestDamping else { throw .singular(damping: share) }
         share = min(Self.largestDamping, max(share * 10, 1e-4))
         fallbacks += 1
-        isFinal = true
       }
     }
   }
 
-  /// Finds the base of the steps whose stored size is the one asked for.
-  private func search(_ plan: Plan) -> EncodedMatrix {
+  /// How far a result is from the goal, in bits: positive when the step is too small.
+  private func excess(_ encoded: EncodedMatrix, error: () -> Double) -> Double {
+    switch goal {
+    case .bits(let bits, _):
+      encoded.encoding.bitsPerWeight(outputs: encoded.outputs, inputs: encoded.inputs) - bits
+    case .error(let limit): log2(limit * (1 + Self.errorSlack) / 2 / max(error(), 1e-30)) / 2
+    }
+  }
+
+  /// Whether a result may be returned at once.
+  private func isRight(_ excess: Double) -> Bool {
+    switch goal {
+    case .bits(_, let slack): abs(excess) <= slack
+    case .error: abs(excess) <= log2(2 / (1 + Self.errorSlack)) / 2
+    }
+  }
+
+  /// How much worse a result is than a right one.
+  private func badness(_ excess: Double) -> Double {
+    // A larger error than asked for is wrong, a smaller one is only dear.
+    if case .error = goal, excess < 0, !isRight(excess) { return 100 - excess }
+    return abs(excess)
+  }
+
+  /// Finds the base of the steps that meets the goal.
+  private func search(
+    _ plan: Plan, start: Double?, error: (EncodedMatrix) -> Double
+  ) -> EncodedMatrix {
     let weight = plan.weight
-    let deviation = plan.deviation
-    guard deviation > 0 else { return EntropyCoded.encode(plan.round(base: 1)) }
-    // Normal weights of this size would take `bits` at this step; all others take less.
-    let start = log2(deviation) + log2(2 * Double.pi * exp(1)) / 2 - bits
-    var search = RateSearch(bits: bits, start: start)
+    guard let start else { return EntropyCoded.encode(plan.round(base: 1)) }
+    var search = StepSearch(start: start)
     if weight.rows >= Self.sampleFrom * Self.sampleRows {
-      let stride = weight.rows / Self.sampleRows
-      let sample = plan.sample(rows: (0..<Self.sampleRows).map { $0 * stride })
+      let sample = plan.sample(stride: weight.rows / Self.sampleRows)
       for _ in 0..<2 {
         let encoded = EntropyCoded.encode(sample.round(base: search.base))
-        search.add(
-          rate: encoded.encoding.bitsPerWeight(outputs: sample.weight.rows, inputs: weight.columns))
+        guard case .bits = goal else { break }
+        search.add(excess: excess(encoded) { 0 })
       }
       search.beginAgain()
     }
-    var best: (encoded: EncodedMatrix, miss: Double)?
+    var best: (encoded: EncodedMatrix, badness: Double)?
     for _ in 0..<Self.passes {
       let encoded = EntropyCoded.encode(plan.round(base: search.base))
-      let rate = encoded.encoding.bitsPerWeight(outputs: weight.rows, inputs: weight.columns)
-      let miss = abs(rate - bits)
-      if miss < best?.miss ?? .infinity { best = (encoded, miss) }
-      if miss <= Self.tolerance || !search.add(rate: rate) { break }
+      let excess = excess(encoded) { error(encoded) }
+      let badness = badness(excess)
+      if badness < best?.badness ?? .infinity { best = (encoded, badness) }
+      if isRight(excess) || !search.add(excess: excess) { break }
     }
     return best?.encoded ?? EntropyCoded.encode(plan.round(base: search.base))
   }
 }
 
 /// A secant search on the logarithm of the step.
-private struct RateSearch {
-  let bits: Double
+private struct StepSearch {
   let start: Double
   private var position: Double
-  private var last: (position: Double, rate: Double)?
+  private var last: (position: Double, excess: Double)?
   /// Bits a doubling of the step saves.
   private var slope = 1.0
 
-  init(bits: Double, start: Double) {
-    self.bits = bits
+  init(start: Double) {
     self.start = start
     position = start
   }
@@ -167,21 +310,21 @@ private struct RateSearch {
   /// The step to try.
   var base: Float { Float(exp2(min(max(position, -120), 39))) }
 
-  /// Notes the rate of the step; false when there is no other to try.
-  @discardableResult mutating func add(rate: Double) -> Bool {
+  /// Notes what the step led to; false when there is no other to try.
+  @discardableResult mutating func add(excess: Double) -> Bool {
     if let last, abs(last.position - position) > 1e-6 {
-      let found = (last.rate - rate) / (position - last.position)
+      let found = (last.excess - excess) / (position - last.position)
       if found > 0.2, found < 2 { slope = found }
     }
-    last = (position, rate)
+    last = (position, excess)
     // Normal weights are the hardest, so that a step much above the start only makes up for what lists
     // take: matrices so small keep their precision and miss the rate.
-    let next = min(max(position + (rate - bits) / slope, start - 14), start + 1)
+    let next = min(max(position + excess / slope, start - 14), start + 1)
     guard abs(next - position) > 1e-6 else { return false }
     position = next
     return true
   }
 
-  /// Keeps the position and the slope: rates before were of something else.
+  /// Keeps the position and the slope: results before were of something else.
   mutating func beginAgain() { last = nil }
 }

@@ -6,96 +6,111 @@ import LinearAlgebra
 import Tensors
 
 extension EntropyCodedGPTQ {
-  /// A weight with what rounding needs to know.
-  struct Plan {
-    let weight: Matrix
-    /// W H (H + damping I)⁻¹: what is rounded.
-    let target: Matrix
-    /// `[inputs, inputs]`, H + damping I, and the damping, in units of their own.
-    let metric: [Float]
+  /// Rows whose steps are alike, with what rounding them needs.
+  struct RowGroup {
+    /// The rows, in order.
+    let rows: [Int]
+    /// Relative to the largest of H's diagonal, as the metric is.
     let damping: Float
-    /// W H.
-    let cross: [Float]
     /// `[inputs, inputs]`, U.
     let factor: [Float]
+    /// W H (H + damping I)⁻¹ of these rows: what is rounded.
+    let target: [Float]
+    /// The target times H + damping I, which is W H.
+    let cross: [Float]
+  }
+
+  /// A weight with what rounding needs to know.
+  struct Plan {
+    /// Its dead inputs are 0.
+    let weight: Matrix
+    let groups: [RowGroup]
+    /// `[inputs, inputs]`, H in a unit of its own.
+    let metric: [Float]
     /// Inputs that are always zero: their weights become 0.
     let isDead: [Bool]
-    /// The steps' exponents, eighths of an octave.
-    let exponents: [Int]
+    /// The steps' exponents by column and by row, eighths of an octave.
+    let exponents, rowExponents: [Int]
     let blockSize: Int
     /// How often every code is looked at again after rounding.
     let sweeps: Int
-    /// Root mean square of the weights of live inputs.
-    let deviation: Double
 
+    /// - Parameters:
+    ///   - weight: Its dead inputs are 0.
+    ///   - dampings: Rows by what is added to H's diagonal for them, with U; the first group's U gives the
+    ///     columns' steps.
     init(
-      weight: Matrix, moment: DoubleMatrix, factor: DoubleMatrix, isDead: [Bool], damping: Double,
-      blockSize: Int, sweeps: Int
+      weight: Matrix, moment: DoubleMatrix, isDead: [Bool], rowExponents: [Int],
+      dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)], blockSize: Int, sweeps: Int
     ) {
       self.sweeps = sweeps
       self.isDead = isDead
       self.blockSize = blockSize
-      self.factor = factor.values.map { Float($0) }
+      self.weight = weight
+      self.rowExponents = rowExponents
+      let columns = weight.columns
       // Only quotients count; a power of two near the largest keeps floats in range.
       let largest = moment.diagonal.max() ?? 0
       let scale = largest > 0 ? exp2(-log2(largest).rounded()) : 1
-      var metric = moment.values.map { Float($0 * scale) }
-      for i in 0..<weight.columns { metric[i * weight.columns + i] += Float(damping * scale) }
+      let metric = moment.values.map { Float($0 * scale) }
       self.metric = metric
-      self.damping = Float(damping * scale)
-      let logs = factor.diagonal.map { log2($0) }
+      let logs = (dampings.first?.factor.diagonal ?? []).map { log2($0) }
       let alive = isDead.indices.filter { !isDead[$0] }
       let mean = alive.reduce(0.0) { $0 + logs[$1] } / Double(max(1, alive.count))
-      exponents = logs.indices.map { column in
+      exponents = isDead.indices.map { column in
         isDead[column] ? 0 : min(max(Int((8 * (logs[column] - mean)).rounded()), -400), 400)
       }
-      var live = weight
-      var sum = 0.0
-      for row in 0..<weight.rows {
-        for column in 0..<weight.columns {
-          let index = row * weight.columns + column
-          if isDead[column] { live.values[index] = 0 }
-          sum += Double(live.values[index]) * Double(live.values[index])
+      groups = dampings.map { group in
+        let own = Matrix.stack(group.rows.map { weight.rows($0..<$0 + 1) })
+        let target = Self.shrunk(own, factor: group.factor, damping: group.damping)
+        let damping = Float(group.damping * scale)
+        // (W') (H + damping I), a part at a time.
+        var cross = target.values.map { $0 * damping }
+        ParallelLoop.overRows(of: &cross, rowLength: columns, blockRows: 64) { rows, part in
+          BLAS.addProduct(
+            scale: 1,
+            target.values.span.extracting(rows.lowerBound * columns..<rows.upperBound * columns),
+            transposed: false, aStride: columns, metric.span, bStride: columns, to: &part,
+            cStride: columns, rows: rows.count, columns: columns, depth: columns)
         }
+        return RowGroup(
+          rows: group.rows, damping: damping, factor: group.factor.values.map { Float($0) },
+          target: target.values, cross: cross)
       }
-      self.weight = live
-      target = Self.shrunk(live, factor: factor, damping: damping)
-      var cross = [Float](repeating: 0, count: weight.values.count)
-      let aim = target.values
-      ParallelLoop.overRows(of: &cross, rowLength: weight.columns, blockRows: 64) { rows, part in
-        BLAS.addProduct(
-          scale: 1,
-          aim.span.extracting(rows.lowerBound * live.columns..<rows.upperBound * live.columns),
-          transposed: false, aStride: live.columns, metric.span, bStride: live.columns, to: &part,
-          cStride: live.columns, rows: rows.count, columns: live.columns, depth: live.columns)
-      }
-      self.cross = cross
-      deviation = (sum / Double(max(1, alive.count * weight.rows))).squareRoot()
     }
 
-    private init(_ plan: Plan, rows: [Int]) {
-      weight = Matrix.stack(rows.map { plan.weight.rows($0..<$0 + 1) })
-      target = Matrix.stack(rows.map { plan.target.rows($0..<$0 + 1) })
+    private init(_ plan: Plan, stride: Int) {
+      let columns = plan.weight.columns
+      var kept: [Int] = []
+      groups = plan.groups.map { group in
+        let own = Swift.stride(from: 0, to: group.rows.count, by: stride)
+        let first = kept.count
+        kept += own.map { group.rows[$0] }
+        func part(_ values: [Float]) -> [Float] {
+          own.flatMap { values[$0 * columns..<($0 + 1) * columns] }
+        }
+        return RowGroup(
+          rows: Array(first..<kept.count), damping: group.damping, factor: group.factor,
+          target: part(group.target), cross: part(group.cross))
+      }
+      weight = Matrix.stack(kept.map { plan.weight.rows($0..<$0 + 1) })
+      rowExponents = kept.map { plan.rowExponents[$0] }
       metric = plan.metric
-      damping = plan.damping
-      cross = rows.flatMap { plan.cross[$0 * plan.weight.columns..<($0 + 1) * plan.weight.columns] }
-      factor = plan.factor
       isDead = plan.isDead
       exponents = plan.exponents
       blockSize = plan.blockSize
       sweeps = plan.sweeps
-      deviation = plan.deviation
     }
 
-    /// The same for some rows.
-    func sample(rows: [Int]) -> Plan {
-      Plan(self, rows: rows)
+    /// The same for every so many-th row of each group.
+    func sample(stride: Int) -> Plan {
+      Plan(self, stride: stride)
     }
 
     /// W − damping · W (H + damping I)⁻¹, which is W H (H + damping I)⁻¹.
     private static func shrunk(_ weight: Matrix, factor: DoubleMatrix, damping: Double) -> Matrix {
       let n = weight.columns
-      guard damping > 0, n > 0 else { return weight }
+      guard damping > 0, n > 0, weight.rows > 0 else { return weight }
       // Uᵀ U in units of 1 / damping: at most 1.
       let u = factor.values.map { Float($0 * damping.squareRoot()) }
       var turned = u
@@ -122,30 +137,50 @@ extension EntropyCodedGPTQ {
 
     /// Codes and scales for a base of the steps.
     func round(base: Float) -> IntegerCodes {
-      let rows = weight.rows, columns = weight.columns
-      let steps = IntegerCodes(
-        outputs: 0, inputs: columns, codes: [], base: base, exponents: exponents, scales: []
-      ).steps
-      let pieces = (rows + Self.rowsAtOnce - 1) / Self.rowsAtOnce
-      let results = ParallelLoop.map(pieces) { piece in
-        let own = piece * Self.rowsAtOnce..<min((piece + 1) * Self.rowsAtOnce, rows)
-        var codes = roundPiece(own, steps: steps)
-        let scales = refine(&codes, own, steps: steps)
+      let columns = weight.columns
+      var codes = [Int32](repeating: 0, count: weight.rows * columns)
+      var scales = [Int](repeating: 0, count: weight.rows)
+      let steps = exponents.map { Float(Double(base) * IntegerCodes.power(eighths: $0)) }
+      let pieces = groups.flatMap { group in
+        Swift.stride(from: 0, to: group.rows.count, by: Self.rowsAtOnce).map {
+          (group: group, rows: $0..<min($0 + Self.rowsAtOnce, group.rows.count))
+        }
+      }
+      let results = ParallelLoop.map(pieces.count) { index in
+        let (group, rows) = pieces[index]
+        let rowSteps = rows.map {
+          Float(IntegerCodes.power(eighths: rowExponents[group.rows[$0]]))
+        }
+        var codes = roundPiece(group, rows, steps: steps, rowSteps: rowSteps)
+        let scales = refine(&codes, group, rows, steps: steps, rowSteps: rowSteps)
         return (codes: codes, scales: scales)
       }
+      for (piece, result) in zip(pieces, results) {
+        for (index, own) in piece.rows.enumerated() {
+          let row = piece.group.rows[own]
+          scales[row] = result.scales[index]
+          codes.replaceSubrange(
+            row * columns..<(row + 1) * columns,
+            with: result.codes[index * columns..<(index + 1) * columns])
+        }
+      }
       return IntegerCodes(
-        outputs: rows, inputs: columns, codes: results.flatMap(\.codes), base: base,
-        exponents: exponents, scales: results.flatMap(\.scales))
+        outputs: weight.rows, inputs: columns, codes: codes, base: base,
+        exponents: exponents, rowExponents: rowExponents, scales: scales)
     }
 
-    /// The codes of some rows, `[rows, columns]`. Column-major inside, so that a column is one vector.
-    private func roundPiece(_ range: Range<Int>, steps: [Float]) -> [Int32] {
+    /// The codes of some rows, `[rows, columns]`. Column-major inside, so that a column is one vector; each
+    /// row in units of its own step, so that a column has one.
+    private func roundPiece(
+      _ group: RowGroup, _ range: Range<Int>, steps: [Float], rowSteps: [Float]
+    ) -> [Int32] {
       let rows = range.count, columns = weight.columns
-      let u = factor
+      let u = group.factor
       var w = [Float](repeating: 0, count: columns * rows)
       for (index, row) in range.enumerated() {
+        let inverse = 1 / rowSteps[index]
         for column in 0..<columns {
-          w[column * rows + index] = target.values[row * columns + column]
+          w[column * rows + index] = group.target[row * columns + column] * inverse
         }
       }
       var codes = [Int32](repeating: 0, count: columns * rows)
@@ -167,32 +202,39 @@ extension EntropyCodedGPTQ {
     /// Moves single codes while that lowers (w' − q)(H + damping I)(w' − q)ᵀ, whose slopes are
     /// (w' − q)(H + damping I), and returns the rows' least-squares scales as
     /// 128 (scale − 1).
-    private func refine(_ codes: inout [Int32], _ range: Range<Int>, steps: [Float]) -> [Int] {
-      let columns = weight.columns
+    private func refine(
+      _ codes: inout [Int32], _ group: RowGroup, _ range: Range<Int>, steps: [Float],
+      rowSteps: [Float]
+    ) -> [Int] {
+      let columns = weight.columns, damping = group.damping
       guard columns > 0 else { return range.map { _ in 0 } }
       var points = [Float](repeating: 0, count: codes.count)
-      for index in codes.indices { points[index] = Float(codes[index]) * steps[index % columns] }
-      var slopes = Array(cross[range.lowerBound * columns..<range.upperBound * columns])
+      for index in codes.indices {
+        points[index] = Float(codes[index]) * steps[index % columns] * rowSteps[index / columns]
+      }
+      var slopes = Array(group.cross[range.lowerBound * columns..<range.upperBound * columns])
+      for index in slopes.indices { slopes[index] -= damping * points[index] }
       var target = slopes.mutableSpan
       BLAS.addProduct(
         scale: -1, points.span, transposed: false, aStride: columns, metric.span, bStride: columns,
         to: &target, cStride: columns, rows: range.count, columns: columns, depth: columns)
       for index in 0..<range.count {
-        let own = index * columns..<(index + 1) * columns
-        var slope = target._mutatingExtracting(own)
+        var slope = target._mutatingExtracting(index * columns..<(index + 1) * columns)
         for _ in 0..<sweeps {
           var hasMoved = false
           for column in 0..<columns where !isDead[column] {
-            let curve = metric[column * columns + column] * steps[column]
+            let step = steps[column] * rowSteps[index]
+            let curve = (metric[column * columns + column] + damping) * step
             let move = (slope[column] / curve).rounded()
             guard abs(slope[column]) > 0.5001 * curve, abs(move) < 0x1p20 else { continue }
             hasMoved = true
             codes[index * columns + column] += Int32(move)
-            points[index * columns + column] += move * steps[column]
+            points[index * columns + column] += move * step
             RowKernels.add(
-              -move * steps[column],
+              -move * step,
               times: metric.span.extracting(column * columns..<(column + 1) * columns),
               to: &slope)
+            slope[column] -= damping * move * step
           }
           if !hasMoved { break }
         }
@@ -201,7 +243,7 @@ extension EntropyCodedGPTQ {
         var crossSum = 0.0, square = 0.0
         for column in 0..<columns {
           let point = Double(points[index * columns + column])
-          let product = Double(cross[row * columns + column])
+          let product = Double(group.cross[row * columns + column])
           crossSum += product * point
           // q H = w H − slope − damping q.
           let own = product - Double(slopes[index * columns + column]) - Double(damping) * point

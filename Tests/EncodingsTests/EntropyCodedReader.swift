@@ -36,7 +36,7 @@ struct EntropyCodedReader {
   private static func signed(_ u: Int) -> Int { u % 2 == 0 ? u / 2 : -(u + 1) / 2 }
 
   private mutating func list(_ index: Int, _ count: Int) -> [Int] {
-    let k = Int(bytes[12 + index]) % 16, shift = Int(bytes[12 + index]) / 16
+    let k = Int(bytes[11 + index]) % 16, shift = Int(bytes[11 + index]) / 16
     return (0..<count).map { _ in
       guard k != 15 else { return 0 }
       var ones = 0
@@ -70,8 +70,9 @@ struct EntropyCodedReader {
     let h = Int(bytes[1])
     let constant = Int(Int16(truncatingIfNeeded: number(2, 2)))
     let base = Double(Float(bitPattern: UInt32(number(4, 4))))
-    let blockRows = number(8, 4)
-    let e = list(0, inputs), m = list(1, inputs), s = list(2, outputs), n = list(3, outputs)
+    let blockRows = number(8, 3)
+    let e = list(0, inputs), m = list(1, inputs)
+    let f = list(2, outputs), s = list(3, outputs), n = list(4, outputs)
     var index = (bit + 7) / 8
     var tables: [Int: [Int]] = [:]
     var result: [Float] = []
@@ -85,7 +86,7 @@ struct EntropyCodedReader {
       bit = 8 * (start + 32 + 2 * words)
       for r in block * blockRows..<min((block + 1) * blockRows, outputs) {
         for c in 0..<inputs {
-          let t = min(max(constant - e[c] + m[c] + n[r], 0), 127)
+          let t = min(max(constant - e[c] + m[c] - f[r] + n[r], 0), 127)
           let table = t < 96 ? t : 88 + t % 8
           let low = t < 96 ? 0 : t / 8 - 11
           let frequencies = tables[table] ?? Self.frequencies(table, h)
@@ -115,7 +116,8 @@ struct EntropyCodedReader {
             code = code * (1 << low) + bits(low) - 1 << (low - 1)
           }
           let step = Float(base * Self.power(e[c]))
-          result.append((Float(code) * step) * (1 + Float(s[r]) / 128))
+          let scale = Float(Self.power(f[r]) * (1 + Double(s[r]) / 128))
+          result.append((Float(code) * step) * scale)
         }
       }
       start += 32 + 2 * words + raw

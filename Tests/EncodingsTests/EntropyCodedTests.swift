@@ -23,6 +23,7 @@ private func matrix(
   return IntegerCodes(
     outputs: outputs, inputs: inputs, codes: codes, base: base,
     exponents: (0..<inputs).map { _ in Int((3 * stream.normal()).rounded()) },
+    rowExponents: (0..<outputs).map { _ in Int((5 * stream.normal()).rounded()) },
     scales: (0..<outputs).map { _ in Int((3 * stream.normal()).rounded()) })
 }
 
@@ -31,7 +32,9 @@ private func roundTrips(_ matrix: IntegerCodes, _ encoded: EncodedMatrix) -> Boo
   let decoded = encoded.matrix.decoded()
   let steps = matrix.steps
   for row in 0..<matrix.outputs {
-    let scale = 1 + Float(matrix.scales[row]) / 128
+    let scale = Float(
+      IntegerCodes.power(eighths: matrix.rowExponents[row])
+        * (1 + Double(matrix.scales[row]) / 128))
     for column in 0..<matrix.inputs {
       let index = row * matrix.inputs + column
       if decoded.values[index] != Float(matrix.codes[index]) * steps[column] * scale {
@@ -103,7 +106,9 @@ private func roundTrips(_ matrix: IntegerCodes, _ encoded: EncodedMatrix) -> Boo
     let codes = normalCodes(shape[0], shape[1], deviation: deviation)
     let plain = IntegerCodes(
       outputs: shape[0], inputs: shape[1], codes: codes, base: 1,
-      exponents: [Int](repeating: 0, count: shape[1]), scales: [Int](repeating: 0, count: shape[0]))
+      exponents: [Int](repeating: 0, count: shape[1]),
+      rowExponents: [Int](repeating: 0, count: shape[0]),
+      scales: [Int](repeating: 0, count: shape[0]))
     let size = Double(8 * EntropyCoded.encode(plain).parts[0].byteCount)
     let least = Self.information(codes, deviation: deviation)
     print(shape, deviation, size / least)

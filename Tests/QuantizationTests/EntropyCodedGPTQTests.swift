@@ -17,8 +17,11 @@ import Testing
     _ weight: Matrix, _ h: DoubleMatrix, damping: Double, blockSize: Int, sweeps: Int
   ) throws -> EntropyCodedGPTQ.Plan {
     EntropyCodedGPTQ.Plan(
-      weight: weight, moment: h, factor: try inverseFactor(of: h, damping: damping),
-      isDead: h.diagonal.map { $0 == 0 }, damping: damping, blockSize: blockSize, sweeps: sweeps)
+      weight: weight, moment: h, isDead: h.diagonal.map { $0 == 0 },
+      rowExponents: [Int](repeating: 0, count: weight.rows),
+      dampings: [
+        (Array(0..<weight.rows), damping, try inverseFactor(of: h, damping: damping))
+      ], blockSize: blockSize, sweeps: sweeps)
   }
 
   /// W H (H + damping I)⁻¹ of a row, by U from Gauss and Cholesky: W − damping · W Uᵀ U.

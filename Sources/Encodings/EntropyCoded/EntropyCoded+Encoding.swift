@@ -15,23 +15,29 @@ public struct IntegerCodes: Sendable {
   public let base: Float
   /// Column c has the step base · 2^(exponents[c] / 8); −512…511.
   public let exponents: [Int]
-  /// Row r has the scale 1 + scales[r] / 128; −127…2¹⁸.
+  /// Row r has the scale (1 + scales[r] / 128) · 2^(rowExponents[r] / 8); −160…160 and −127…2¹⁸.
+  public let rowExponents: [Int]
+  /// See `rowExponents`.
   public let scales: [Int]
 
   /// Codes with their steps; the base is greater than 0 and at most 2⁴⁰, no step above 2⁶⁴.
   public init(
-    outputs: Int, inputs: Int, codes: [Int32], base: Float, exponents: [Int], scales: [Int]
+    outputs: Int, inputs: Int, codes: [Int32], base: Float, exponents: [Int],
+    rowExponents: [Int], scales: [Int]
   ) {
     precondition(
-      codes.count == outputs * inputs && exponents.count == inputs && scales.count == outputs)
+      codes.count == outputs * inputs && exponents.count == inputs && scales.count == outputs
+        && rowExponents.count == outputs)
     precondition(base > 0 && base <= EntropyCodedStream.largestBase, "a base step of \(base)")
     precondition(exponents.allSatisfy(EntropyCodedStream.exponents.contains))
+    precondition(rowExponents.allSatisfy(EntropyCodedStream.rowExponents.contains))
     precondition(scales.allSatisfy(EntropyCodedStream.scales.contains))
     self.outputs = outputs
     self.inputs = inputs
     self.codes = codes
     self.base = base
     self.exponents = exponents
+    self.rowExponents = rowExponents
     self.scales = scales
   }
 
@@ -64,10 +70,11 @@ extension EntropyCoded {
   private static func stream(of matrix: IntegerCodes, zerosTakeBits: Bool) -> [UInt8] {
     let outputs = matrix.outputs, inputs = matrix.inputs
     let classes = SpreadClasses(
-      codes: matrix.codes, outputs: outputs, inputs: inputs, exponents: matrix.exponents)
+      codes: matrix.codes, outputs: outputs, inputs: inputs, exponents: matrix.exponents,
+      rowExponents: matrix.rowExponents)
     let blockRows = max(1, blockCodes / max(1, inputs))
     var stream = head(matrix, classes, blockRows: blockRows, zerosTakeBits: zerosTakeBits)
-    let columns = classes.columnClasses(exponents: matrix.exponents), rows = classes.rowClasses
+    let columns = classes.columnClasses(exponents: matrix.exponents), rows = classes.rowClasses(exponents: matrix.rowExponents)
     let map = SpreadMap(
       half: classes.half, columnClasses: columns, rowClasses: rows, decoding: false)
     let count = inputs == 0 ? 0 : (outputs + blockRows - 1) / blockRows
@@ -95,9 +102,11 @@ extension EntropyCoded {
     var stream: [UInt8] = [1, UInt8(classes.half)]
     stream.append(littleEndian: UInt16(bitPattern: Int16(classes.constant)))
     stream.append(littleEndian: matrix.base.bitPattern)
-    stream.append(littleEndian: UInt32(clamping: blockRows))
-    let lists = [matrix.exponents, classes.columns, matrix.scales, classes.rows]
-    let shifts = [0, classes.columnShift, 0, classes.rowShift]
+    for byte in 0..<3 { stream.append(UInt8(truncatingIfNeeded: blockRows >> (8 * byte))) }
+    let lists = [
+      matrix.exponents, classes.columns, matrix.rowExponents, matrix.scales, classes.rows,
+    ]
+    let shifts = [0, classes.columnShift, 0, 0, classes.rowShift]
     var writer = BitWriter()
     for (list, shift) in zip(lists, shifts) {
       let parameter = RiceList.bestParameter(list, zerosTakeBits: zerosTakeBits)

@@ -5,10 +5,10 @@
 //          1   U8   half the degrees of freedom of the tables' distribution, 2...32
 //          2   I16  the classes' constant
 //          4   F32  the base of the steps, greater than 0, at most 2^40
-//          8   U32  rows of a block, at least 1
-//          12  4 U8 lists' parameters: Rice parameter in the low four bits, shift in the high four
-//          16  bits four lists: step exponents [inputs], column classes [inputs], row scales [outputs], row
-//                   classes [outputs]; zeros up to a whole byte
+//          8   U24  rows of a block, at least 1
+//          11  5 U8 lists' parameters: Rice parameter in the low four bits, shift in the high four
+//          16  bits five lists: step exponents [inputs], column classes [inputs], row exponents [outputs], row
+//                   scales [outputs], row classes [outputs]; zeros up to a whole byte
 //              index, a block of rows: U32 words, U32 bytes of raw bits
 //              blocks: 8 U32 states, the words (U16), the raw bits
 
@@ -27,10 +27,11 @@ struct EntropyCodedStream {
   static let stateBytes = 4 * 8
   /// No stream holds more codes a byte: a code takes at least log2(4096 / 4095) bits.
   static let codesPerByte = 1 << 15
-  /// Exponents of steps, in eighths of an octave.
+  /// Exponents of steps and of rows, in eighths of an octave.
   static let exponents = -512...511
-  /// Row scales are 1 + n / 128.
-  static let scaleDivisor: Float = 128
+  static let rowExponents = -160...160
+  /// Row scales are (1 + n / 128) times 2 to the row's exponent.
+  static let scaleDivisor = 128.0
   static let scales = -127...(1 << 18)
   static let largestBase: Float = 0x1p40
 
@@ -75,12 +76,12 @@ struct EntropyCodedStream {
     guard base > 0, base <= Self.largestBase else {
       throw fail("a base step of \(base), not in 0...2^40")
     }
-    let blockRows = Int(number(8, UInt32.self))
+    let blockRows = Int(number(8, UInt32.self) & 0xFF_FFFF)
     guard blockRows > 0 else { throw fail("blocks of 0 rows") }
     var position = 8 * Self.headBytes
     var lists: [[Int]] = []
-    for (index, count) in [inputs, inputs, outputs, outputs].enumerated() {
-      let parameters = Int(number(12 + index, UInt8.self))
+    for (index, count) in [inputs, inputs, outputs, outputs, outputs].enumerated() {
+      let parameters = Int(number(11 + index, UInt8.self))
       guard
         let values = RiceList.read(
           bytes, position: &position, count: count, parameter: parameters & 15)
@@ -90,13 +91,18 @@ struct EntropyCodedStream {
     guard lists[0].allSatisfy(Self.exponents.contains) else {
       throw fail("a step's exponent is out of -512...511")
     }
-    guard lists[2].allSatisfy(Self.scales.contains) else {
+    guard lists[2].allSatisfy(Self.rowExponents.contains) else {
+      throw fail("a row's exponent is out of -160...160")
+    }
+    guard lists[3].allSatisfy(Self.scales.contains) else {
       throw fail("a row's scale is out of range")
     }
     steps = lists[0].map { Float(Double(base) * SpreadTables.power(eighths: $0)) }
-    scales = lists[2].map { 1 + Float($0) / Self.scaleDivisor }
+    scales = zip(lists[2], lists[3]).map {
+      Float(SpreadTables.power(eighths: $0) * (1 + Double($1) / Self.scaleDivisor))
+    }
     columnClasses = zip(lists[1], lists[0]).map { constant - $1 + $0 }
-    rowClasses = lists[3]
+    rowClasses = zip(lists[4], lists[2]).map { $0 - $1 }
     guard steps.allSatisfy({ $0 <= 0x1p64 }) else { throw fail("a step above 2^64") }
 
     let blockCount = inputs == 0 ? 0 : (outputs + blockRows - 1) / blockRows

@@ -10,7 +10,7 @@ struct SpreadClasses {
   var constant: Int
   var columns: [Int]
   var columnShift: Int
-  /// A row adds `rows[r] << rowShift`.
+  /// A row adds `rows[r] << rowShift − row exponent`.
   var rows: [Int]
   var rowShift: Int
 
@@ -20,7 +20,7 @@ struct SpreadClasses {
   }
 
   /// The class of each row.
-  var rowClasses: [Int] { rows.map { $0 << rowShift } }
+  func rowClasses(exponents: [Int]) -> [Int] { zip(rows, exponents).map { $0 << rowShift - $1 } }
 
   /// Families that are tried: half the degrees of freedom.
   static let families = [2, 3, 5, 8, 32]
@@ -76,8 +76,8 @@ private struct Sample {
 }
 
 extension SpreadClasses {
-  /// The classes for codes `[outputs, inputs]` of columns whose steps are base · 2^(exponents / 8).
-  init(codes: [Int32], outputs: Int, inputs: Int, exponents: [Int]) {
+  /// The classes for codes `[outputs, inputs]` with steps base · 2^((exponents + rowExponents) / 8).
+  init(codes: [Int32], outputs: Int, inputs: Int, exponents: [Int], rowExponents: [Int]) {
     let rowStride = (outputs + Self.samples - 1) / Self.samples
     let columnStride = (inputs + Self.samples - 1) / Self.samples
     let sampledRows = Array(stride(from: 0, to: outputs, by: max(1, rowStride)))
@@ -125,8 +125,8 @@ extension SpreadClasses {
       candidate.half = half
       var total: Float = 0
       for _ in 0..<(best == nil ? 3 : 1) {
-        candidate.fitColumns(byColumn, sampledRows, exponents, costs)
-        total = candidate.fitRows(byRow, sampledColumns, exponents, costs)
+        candidate.fitColumns(byColumn, sampledRows, exponents, rowExponents, costs)
+        total = candidate.fitRows(byRow, sampledColumns, exponents, rowExponents, costs)
       }
       if let best, best.bits <= total { continue }
       best = (total, candidate)
@@ -142,9 +142,10 @@ extension SpreadClasses {
   }
 
   private mutating func fitColumns(
-    _ sample: Sample, _ sampledRows: [Int], _ exponents: [Int], _ costs: [Float]
+    _ sample: Sample, _ sampledRows: [Int], _ exponents: [Int], _ rowExponents: [Int],
+    _ costs: [Float]
   ) {
-    let others = sampledRows.map { rows[$0] << rowShift }
+    let others = sampledRows.map { rows[$0] << rowShift - rowExponents[$0] }
     let old = columns, constant = constant, shift = columnShift
     columns = ParallelLoop.map(sample.lines) { column in
       sample.descend(
@@ -156,13 +157,14 @@ extension SpreadClasses {
 
   /// Returns the bits of the sampled codes.
   private mutating func fitRows(
-    _ sample: Sample, _ sampledColumns: [Int], _ exponents: [Int], _ costs: [Float]
+    _ sample: Sample, _ sampledColumns: [Int], _ exponents: [Int], _ rowExponents: [Int],
+    _ costs: [Float]
   ) -> Float {
     let all = columnClasses(exponents: exponents)
     let others = sampledColumns.map { all[$0] }
     let old = rows, shift = rowShift
     let found = ParallelLoop.map(sample.lines) { row in
-      sample.descend(row, base: 0, start: old[row], shift: shift, others: others, costs: costs)
+      sample.descend(row, base: -rowExponents[row], start: old[row], shift: shift, others: others, costs: costs)
     }
     rows = found.map(\.number)
     return found.reduce(0) { $0 + $1.bits }
