@@ -54,7 +54,9 @@ extension EntropyCodedGPTQ {
       let scale = largest > 0 ? exp2(-log2(largest).rounded()) : 1
       let metric = moment.values.map { Float($0 * scale) }
       self.metric = metric
-      let logs = (dampings.first?.factor.diagonal ?? []).map { log2($0) }
+      let logs =
+        dampings.first?.factor.diagonal.map { log2($0) }
+        ?? [Double](repeating: 0, count: columns)
       let alive = isDead.indices.filter { !isDead[$0] }
       let mean = alive.reduce(0.0) { $0 + logs[$1] } / Double(max(1, alive.count))
       exponents = isDead.indices.map { column in
