@@ -16,7 +16,7 @@ struct Quantize: ParsableCommand {
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
-  @Option(help: "rtn, gptq or ec.") var method = QuantizationMethod.gptq
+  @Option(help: "rtn, gptq, qronos or ec.") var method = QuantizationMethod.gptq
   @Option(help: "ec: stored bits over weights, 1 to 8, such as 2.75.") var bits: Double?
   @Option(
     parsing: .upToNextOption,
@@ -35,12 +35,13 @@ struct Quantize: ParsableCommand {
   @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
   @Option(help: "Tokens of a calibration window.") var context = 256
   @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
-  @Option(help: "gptq: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
+  @Option(
+    help: "gptq, qronos: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
   var damping: Double?
-  @Option(help: "gptq: columns updated at once (default: 128).") var blockSize: Int?
+  @Option(help: "gptq, qronos: columns updated at once (default: 128).") var blockSize: Int?
   @Flag(
     inversion: .prefixedNo,
-    help: "gptq: columns with the largest activations first (default: yes).")
+    help: "gptq, qronos: columns with the largest activations first (default: yes).")
   var actOrder: Bool?
   @Option(help: "How grids are chosen: mse or minmax (default: mse).") var grid: GridSearch?
   @Flag(
@@ -106,9 +107,9 @@ struct Quantize: ParsableCommand {
       ("--damping", damping != nil), ("--block-size", blockSize != nil),
       ("--act-order", actOrder != nil),
     ]
-    if method != .gptq, let option = ofGPTQ.first(where: { $0.1 }) {
+    if method != .gptq, method != .qronos, let option = ofGPTQ.first(where: { $0.1 }) {
       throw ValidationError(
-        "\(option.0) does nothing with --method \(method.rawValue); it is for gptq")
+        "\(option.0) does nothing with --method \(method.rawValue); it is for gptq and qronos")
     }
     let ofCalibration: [(String, Bool)] = [
       ("--tokens", tokens != nil), ("--seed", seed != nil),

@@ -51,6 +51,9 @@ public struct QuantizeRequest: Sendable, Equatable {
     case .ec: EntropyCodedGPTQ(bits: bits ?? 4)
     case .gptq:
       GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search)
+    case .qronos:
+      Qronos(
+        GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search))
     }
   }
 
@@ -71,7 +74,7 @@ public struct QuantizeRequest: Sendable, Equatable {
       rules.map { .string(($0.pattern.map { $0 + "=" } ?? "") + $0.target.name) })
     if usesGrids { object["grid"] = .string(search.rawValue) }
     if let bits { object["bits"] = .number(bits) }
-    if method == .gptq {
+    if method == .gptq || method == .qronos {
       object["damping"] = .number(damping)
       object["block-size"] = .integer(blockSize)
       if usesGrids { object["act-order"] = .bool(actOrder) }

@@ -37,16 +37,19 @@ final class QuantizeWalk {
 
   func run(network: (any Network)?, set: CalibrationSet?) throws -> [FinishedLayer] {
     guard let network else { return try runUnknown() }
+    let embedding = network.embedding.matrix
     try quantizeEmbedding(network, set)
     if let set {
-      var stream = LayerStream(network: network, set: set)
+      var stream = LayerStream(
+        network: network, set: set,
+        originalEmbedding: request.method.readsOriginalInputs ? embedding : nil)
       for (index, sublayer) in network.sublayers.enumerated() {
         progress("quantize", Double(index) / Double(network.sublayers.count))
         try quantize(sublayer, stream)
         stream.advance()
       }
       if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
-        try quantize(model.head) { .moment(stream.headInputs(of: model).mean()) }
+        try quantize(model.head) { self.headStatistics(stream, model) }
       }
     } else {
       for linear in network.linearLayers { try quantize(linear) { self.known(linear.weightName) } }
@@ -66,24 +69,43 @@ final class QuantizeWalk {
   /// One branch, group by group.
   private func quantize(_ sublayer: any Sublayer, _ stream: LayerStream) throws {
     let groups = sublayer.groups
-    var early: [Int: DoubleMatrix] = [:]
+    var early: [Int: InputStatistics] = [:]
     let needed = groups.indices.filter { groups[$0].contains(where: isEncoded) }
     if !request.trueSequential {
       // All of them before the first layer changes, in a resumed run too: the bytes must be the same.
       for group in needed {
-        early[group] = stream.inputs(ofGroup: group).mean()
+        early[group] = statistics(stream, group)
       }
     }
     for group in needed {
-      var moment = early[group]
+      var known = early[group]
       for linear in groups[group] {
         try quantize(linear) {
-          let current = moment ?? stream.inputs(ofGroup: group).mean()
-          moment = current
-          return .moment(current)
+          let current = known ?? self.statistics(stream, group)
+          known = current
+          return current
         }
       }
     }
+  }
+
+  /// What the method wants to know of a group's inputs.
+  private func statistics(_ stream: LayerStream, _ group: Int) -> InputStatistics {
+    guard request.method.readsOriginalInputs else {
+      return .moment(stream.inputs(ofGroup: group).mean())
+    }
+    let (moment, cross) = stream.pairedInputs(ofGroup: group).means()
+    return .asymmetric(moment: moment, cross: cross)
+  }
+
+  private func headStatistics(
+    _ stream: LayerStream, _ model: any LanguageModel
+  ) -> InputStatistics {
+    guard request.method.readsOriginalInputs else {
+      return .moment(stream.headInputs(of: model).mean())
+    }
+    let (moment, cross) = stream.pairedHeadInputs(of: model).means()
+    return .asymmetric(moment: moment, cross: cross)
   }
 
   /// The embedding comes first, so that all branches see it as it will be. As a tied head it is measured
@@ -101,7 +123,10 @@ final class QuantizeWalk {
         self.progress("head statistics", Double(index) / Double(network.sublayers.count))
         stream.advance()
       }
-      return .moment(stream.headInputs(of: model).mean())
+      // Nothing is quantized yet: the inputs are the original ones.
+      let moment = stream.headInputs(of: model).mean()
+      return self.request.method.readsOriginalInputs
+        ? .asymmetric(moment: moment, cross: moment) : .moment(moment)
     }
   }
 

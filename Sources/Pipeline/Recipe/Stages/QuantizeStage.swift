@@ -59,7 +59,8 @@ public struct QuantizeStageOptions: StageOptions {
     fields: [
       .init(
         "method", \.method, .choice(),
-        "How codes are found: round to nearest, GPTQ with calibration text, or entropy-coded GPTQ."),
+        "How codes are found: round to nearest, GPTQ with calibration text, Qronos, which is GPTQ towards the "
+          + "original model's outputs, or entropy-coded GPTQ."),
       .init(
         "encoding", \.encoding, .encoding, required: true,
         "`int2` to `int8` with `-g16`, `-g32`, `-g64`, `-g128`, `-g256` or `-channel`, for every linear "
