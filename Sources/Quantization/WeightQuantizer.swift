@@ -15,6 +15,8 @@ public enum QuantizationMethod: String, Sendable, CaseIterable {
   /// GPTQ onto integers of any size behind an entropy coder.
   case ec
 
+  /// Whether there is nothing to do without statistics of a layer's inputs.
+  public var needsCalibration: Bool { self != .rtn }
   /// Whether statistics of the original model's inputs go into the method, beside those of the quantized one's.
   public var readsOriginalInputs: Bool { self == .qronos }
 }

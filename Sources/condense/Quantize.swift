@@ -78,7 +78,7 @@ struct Quantize: ParsableCommand {
     guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
       throw ValidationError("--imatrix is for --method rtn without --calibration")
     }
-    guard method == .rtn || !calibration.isEmpty else {
+    guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
     guard method == .ec || !encoding.isEmpty else {

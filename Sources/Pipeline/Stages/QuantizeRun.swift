@@ -165,7 +165,7 @@ public struct QuantizeRun {
 
   /// Refuses what cannot work, before any work.
   func check() throws {
-    guard FamilyRegistry.family(of: input) != nil || request.method == .rtn else {
+    guard FamilyRegistry.family(of: input) != nil || !request.method.needsCalibration else {
       throw CheckpointError(
         path: input.path,
         .unsupported(
@@ -178,7 +178,7 @@ public struct QuantizeRun {
           "an importance matrix with \(request.method.rawValue) or with calibration text (it is for rtn alone)"
         ))
     }
-    if request.method != .rtn, request.calibration == nil {
+    if request.method.needsCalibration, request.calibration == nil {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
     }
   }

@@ -49,7 +49,7 @@ public struct QuantizeStageOptions: StageOptions {
 
   /// GPTQ needs calibration text.
   public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
-    method != .rtn && recipe.calibration == nil
+    method.needsCalibration && recipe.calibration == nil
       ? ("method \(method.rawValue)", "calibration") : nil
   }
 
