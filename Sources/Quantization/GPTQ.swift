@@ -71,7 +71,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
   }
 
   /// The encodings that are rounded onto.
-  static let encodingNames = [GroupIntegers.nameList, GGUFBlocks.nameList].joined(separator: ", ")
+  static let encodingNames = [GroupedEncoding.nameList, GGUFBlocks.nameList].joined(separator: ", ")
 
   /// Order and factor for an encoding.
   func feedback(
@@ -79,7 +79,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
   ) throws(QuantizationError) -> Feedback {
     let order: [Int]
     switch encoding {
-    case is GroupIntegers: order = self.order(of: moment)
+    case _ where GroupedEncoding(encoding) != nil: order = self.order(of: moment)
     // A block is consecutive columns.
     case is GGUFBlocks: order = Array(0..<moment.size)
     default:
@@ -95,11 +95,11 @@ public struct GPTQ: WeightQuantizer, Equatable {
     _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback,
     onto encoding: any WeightEncoding
   ) throws(QuantizationError) -> EncodedMatrix {
-    switch encoding {
-    case let encoding as GroupIntegers: return try round(weight, moment, feedback, onto: encoding)
-    case let encoding as GGUFBlocks: return round(weight, feedback, onto: encoding)
-    default: preconditionFailure("feedback(of:encoding:method:) refused \(encoding.name)")
+    if let blocks = encoding as? GGUFBlocks { return round(weight, feedback, onto: blocks) }
+    guard let grouped = GroupedEncoding(encoding) else {
+      preconditionFailure("feedback(of:encoding:method:) refused \(encoding.name)")
     }
+    return try round(weight, moment, feedback, onto: grouped)
   }
 
   private func order(of moment: DoubleMatrix) -> [Int] {
@@ -110,7 +110,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
   }
 
   private func round(
-    _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback, onto encoding: GroupIntegers
+    _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback, onto encoding: GroupedEncoding
   ) throws(QuantizationError) -> EncodedMatrix {
     let grids = try GroupGrids(
       of: weight, encoding: encoding,
@@ -118,8 +118,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
     let codes = round(
       weight, grids, factor: feedback.factor, order: feedback.order, encoding: encoding)
     return encoding.encode(
-      outputs: weight.rows, inputs: weight.columns, codes: codes, scales: grids.scaleBits,
-      zeros: grids.zeros.map { UInt8($0) })
+      outputs: weight.rows, inputs: weight.columns, codes: codes, grids: grids)
   }
 
   /// U of the damped H in the order of rounding, as floats.
@@ -159,7 +158,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
 
   /// The codes `[outputs, inputs]`, in the columns' own order.
   private func round(
-    _ weight: Matrix, _ grids: GroupGrids, factor: [Float], order: [Int], encoding: GroupIntegers
+    _ weight: Matrix, _ grids: GroupGrids, factor: [Float], order: [Int], encoding: GroupedEncoding
   ) -> [UInt8] {
     let columns = weight.columns
     var codes = [UInt8](repeating: 0, count: weight.rows * columns)
@@ -201,17 +200,17 @@ private struct GPTQRounding {
   let zeros: [Float]
   /// The group of each column.
   let groups: [Int]
-  let top: Float
+  let encoding: GroupedEncoding
 
   init(
     _ weight: Matrix, _ grids: GroupGrids, rows: Range<Int>, factor: [Float], order: [Int],
-    encoding: GroupIntegers
+    encoding: GroupedEncoding
   ) {
     let count = rows.count
     self.rows = count
     columns = weight.columns
     u = factor
-    top = Float(encoding.top)
+    self.encoding = encoding
     let size = encoding.groupSize(inputs: weight.columns)
     let groupCount = encoding.groups(inputs: weight.columns)
     groups = order.map { $0 / size }
@@ -253,9 +252,9 @@ private struct GPTQRounding {
     errors: inout MutableSpan<Float>
   ) {
     let group = groups[column] * rows..<(groups[column] + 1) * rows
-    roundColumn(
+    encoding.roundColumn(
       values, scales: scales.span.extracting(group), inverses: inverses.span.extracting(group),
-      zeros: zeros.span.extracting(group), top: top, quantized: &errors, codes: &codes)
+      zeros: zeros.span.extracting(group), quantized: &errors, codes: &codes)
     let inverse = 1 / u[column * columns + column]
     for i in values.indices { errors[i] = (values[i] - errors[i]) * inverse }
   }

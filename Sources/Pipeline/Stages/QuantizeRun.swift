@@ -61,8 +61,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   /// and entropy-coded weights have their own.
   public var usesGrids: Bool {
     rules.contains { rule in
-      if case .encode(let encoding) = rule.target { return encoding is GroupIntegers }
-      return false
+      guard case .encode(let encoding) = rule.target else { return false }
+      return encoding is GroupIntegers || encoding is LevelGroups
     }
   }
 
