@@ -9,7 +9,8 @@ struct Quantize: ParsableCommand {
     abstract: "Store weights as integers of a few bits.",
     discussion: """
       ENCODING is intB-gN or intB-channel with B from 2 to 8 and N one of 16, 32, 64, 128, 256, and -sym \
-      for grids without zero points. A plain ENCODING is for the linear layers of all branches; \
+      for grids without zero points; fp8-gN, fp8-channel, nf4-gN, nf4-channel; or a block type of llama.cpp. \
+      A plain ENCODING is for the linear layers of all branches; \
       PATTERN=ENCODING is for the weights whose names match, embeddings and heads included, and \
       PATTERN=copy leaves them as they are. An interrupted run resumes when the same command runs again.
       """)

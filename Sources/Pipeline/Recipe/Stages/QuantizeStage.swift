@@ -64,7 +64,8 @@ public struct QuantizeStageOptions: StageOptions {
       .init(
         "encoding", \.encoding, .encoding, required: true,
         "`int2` to `int8` with `-g16`, `-g32`, `-g64`, `-g128`, `-g256` or `-channel`, for every linear "
-          + "layer that no override names; a block type or file type of llama.cpp; `ec` with method ec."
+          + "layer that no override names; `fp8` or `nf4` with the same endings; a block type or file type of "
+          + "llama.cpp; `ec` with method ec."
       ),
       .init("bits", \.bits, .number(1...8), "ec: stored bits over weights, any number."),
       .init(
