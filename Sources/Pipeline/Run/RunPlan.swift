@@ -138,6 +138,24 @@ public struct RunPlan: Sendable {
       parent: parent)
   }
 
+  /// Exact bytes of the bundle of what a stage will write, from sizes alone.
+  static func packedByteCount(
+    _ stage: QuantizeRun, _ assignment: EncodingAssignment, plan: FolderPlan,
+    calibration: JSONValue
+  ) throws -> Int {
+    let lineage = try lineage(
+      stage, assignment, parent: try Lineage.parent(of: stage.input))
+    return try packedByteCount(plan, original: stage.input, lineage: lineage, inputName: noHash)
+  }
+
+  /// The same with the lineage that the stage will write.
+  static func packedByteCount(
+    _ plan: FolderPlan, original: any Checkpoint, lineage: JSONValue, inputName: String
+  ) throws -> Int {
+    try PackRun(input: PlannedCheckpoint(plan, original: original), request: PackRequest())
+      .plannedByteCount(lineage: lineage, drift: .null, inputName: inputName)
+  }
+
   /// As long as any hash.
   static let noHash = String(repeating: "0", count: 64)
 
