@@ -107,8 +107,9 @@ import Testing
       let up = try loss(checkpoint.moved(name, by: direction, times: step), nil)
       let down = try loss(checkpoint.moved(name, by: direction, times: -step), nil)
       let slope = (up - down) / (2 * step)
+      // 1 % for the step's curvature; the loss itself is rounded at about 3e-5.
       #expect(
-        abs(slope - expected) <= 0.01 * length + 2e-3,
+        abs(slope - expected) <= 0.01 * length + 3e-5 / step,
         "\(name): \(slope), tape \(expected), length \(length)")
     }
   }
