@@ -94,6 +94,9 @@ let package = Package(
     tests(
       "QuantizationTests", ["CKernels", "Quantization", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(
+      "CalibrationTests",
+      ["Calibration", "Checkpoints", "Encodings", "LinearAlgebra", "Networks", "Tensors"]),
+    tests(
       "DriftTests",
       ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),
     tests(
