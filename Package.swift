@@ -99,9 +99,6 @@ let package = Package(
     tests(
       "DriftTests",
       ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),
-    tests(
-      "CalibrationTests",
-      ["Calibration", "Checkpoints", "Encodings", "LinearAlgebra", "Networks", "Tensors"]),
     tests("NetworksTests", ["Networks", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
     tests("ArchitectureTests", []),

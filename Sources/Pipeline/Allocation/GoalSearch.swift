@@ -64,27 +64,42 @@ struct GoalSearch {
   private static let driftBytes = 1024
 
   private func walk(
-    _ assignment: EncodingAssignment, rates: RatePlan?, attempt: Int, network: (any Network)?
+    _ assignment: EncodingAssignment, rates: RatePlan?, attempt: Int, network: (any Network)?,
+    _ knowledge: ModelKnowledge?
   ) throws -> (layers: [FinishedLayer], resumed: Int) {
     let walk = QuantizeWalk(
       .init(
         request: request, output: output, checkpoint: stage.input, imatrix: imatrix,
+        knowledge: knowledge,
         progress: progress, finished: finished),
       assignment: assignment, rates: rates, attempt: attempt)
     let layers = try walk.run(network: network, set: loaded?.set)
     return (layers, walk.resumedLayers)
   }
 
+  /// What the model feels of its layers' errors; nil without calibration.
+  private func knowledge(of network: any Network) -> ModelKnowledge? {
+    loaded.map {
+      ModelKnowledge(
+        network, $0.set, method: request.method, seed: request.calibration?.seed ?? 0,
+        progress: progress)
+    }
+  }
+
   func run() throws -> Result {
     guard request.isAllocated, let loaded else {
       let network =
         FamilyRegistry.family(of: stage.input) == nil ? nil : try Model(stage.input).network
-      let (layers, resumed) = try walk(assignment, rates: nil, attempt: 0, network: network)
+      let (layers, resumed) = try walk(
+        assignment, rates: nil, attempt: 0, network: network, network.flatMap(knowledge))
       return Result(
         layers: layers, assignment: assignment, resumedLayers: resumed, allocation: nil)
     }
     let probe = loaded.rest ?? loaded.set.first(tokens: 16384)
-    let table = try table(loaded, probe: probe)
+    let knowledge = ModelKnowledge(
+      try Model(stage.input).network, loaded.set, method: request.method,
+      seed: request.calibration?.seed ?? 0, progress: progress)
+    let table = try table(loaded, probe: probe, knowledge: knowledge)
     let weights = table.entries.reduce(0) { $0 + $1.weights }
     var bits = 0.0, drift = 0.0
     switch request.goal {
@@ -102,7 +117,8 @@ struct GoalSearch {
       let network = try Model(stage.input).network
       let check = DriftProbe(network: network, set: probe)
       let walked = try walk(
-        allocation.assignment, rates: allocation.rates, attempt: attempt, network: network)
+        allocation.assignment, rates: allocation.rates, attempt: attempt, network: network,
+        knowledge)
       resumed += walked.resumed
       progress("drift", 0)
       let measured = try check.driftOfWhole()
@@ -135,7 +151,7 @@ struct GoalSearch {
 
   /// The table: from a file, from an interrupted run, or measured.
   private func table(
-    _ loaded: LoadedCalibration, probe: CalibrationSet
+    _ loaded: LoadedCalibration, probe: CalibrationSet, knowledge: ModelKnowledge
   ) throws -> SensitivityTable {
     var hash = ContentHash()
     let rules = request.rules.map { ($0.pattern ?? "") + "=" + $0.target.name }
@@ -153,6 +169,7 @@ struct GoalSearch {
     let table = try SensitivityMeasurement(
       assignment: assignment, request: request, network: try Model(stage.input).network,
       calibration: loaded.set, probe: probe.first(tokens: Self.sensitivityTokens),
+      knowledge: knowledge,
       isHeldOut: loaded.rest != nil, path: stage.input.path, progress: progress
     ).table(key: key)
     for path in [note, request.sensitivities] {

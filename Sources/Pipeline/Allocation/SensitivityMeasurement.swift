@@ -17,12 +17,13 @@ struct SensitivityMeasurement {
   let network: any Network
   let calibration: CalibrationSet
   let probe: CalibrationSet
+  let knowledge: ModelKnowledge
   let isHeldOut: Bool
   let path: String
   let progress: (String, Double) -> Void
 
   /// Entropy-coded rates at which errors are measured; drift follows them in a straight line on a logarithmic scale.
-  static let rates = [1.25, 2.0, 3.0, 5.0]
+  static let rates = [2.0, 4.0]
   /// The model is run with the choice whose relative error is nearest to this: far above rounding of floats, and where
   /// drift is still in proportion to the error.
   private static let probedError = 0.01
@@ -34,7 +35,6 @@ struct SensitivityMeasurement {
     var entries: [SensitivityTable.Entry] = []
     let drifts = DriftProbe(network: network, set: probe)
     var stream = LayerStream(network: network, set: calibration)
-    let tokens = TokenImportance(calibration, vocabulary: network.vocabularySize)
     var group = 1
     for (index, sublayer) in network.sublayers.enumerated() {
       progress("sensitivities", Double(index) / Double(network.sublayers.count))
@@ -43,9 +43,9 @@ struct SensitivityMeasurement {
         guard !open.isEmpty else { continue }
         let statistics = InputStatistics.moment(stream.inputs(ofGroup: place).mean())
         for linear in open {
-          let knowledge = LayerKnowledge(statistics: statistics)
           entries.append(
-            try entry(linear, knowledge, group: group) { try drifts.drift() })
+            try entry(
+              linear, knowledge.layer(linear.weightName, statistics), group: group) { try drifts.drift() })
         }
         group += 1
       }
@@ -54,22 +54,18 @@ struct SensitivityMeasurement {
     }
     var ends: [SensitivityTable.Entry] = []
     let model = network as? any LanguageModel
-    let head = model.map { InputStatistics.moment(stream.headInputs(of: $0).mean()) }
+    let head = model.map { stream.headInputs(of: $0).mean() }
     if isOpen(network.embedding) {
       let isTied = model?.isTied ?? false
       ends.append(
         try entry(
-          network.embedding,
-          LayerKnowledge(
-            statistics: isTied ? head ?? .none : .none, outputImportance: tokens.rows),
-          group: 0
+          network.embedding, knowledge.embedding(head: isTied ? head : nil), group: 0
         ) { try drifts.driftOfWhole() })
     }
     if let model, !model.isTied, isOpen(model.head) {
       entries.append(
         try entry(
-          model.head,
-          LayerKnowledge(statistics: head ?? .none, outputImportance: tokens.rows), group: group
+          model.head, knowledge.head(head.map { .moment($0) } ?? .none), group: group
         ) { try drifts.drift() })
     }
     return SensitivityTable(
@@ -154,7 +150,7 @@ struct SensitivityMeasurement {
           .quantize(weight, statistics: knowledge.statistics, encoding: encoding)
       case .rate(let bits):
         try request.quantizer(
-          for: item, onto: EntropyCoded(), goal: .bits(bits, within: 0.1), knowledge
+          for: item, onto: EntropyCoded(), goal: .bits(bits, within: 0.5), knowledge
         ).quantize(weight, statistics: knowledge.statistics, encoding: EntropyCoded())
       }
     }

@@ -68,7 +68,7 @@ public struct RunPlan: Sendable {
               .plannedByteCount(
                 lineage: lineage, drift: try Self.drift(recipe, original),
                 inputName: current is PlannedCheckpoint
-                  ? Self.noHash : FilePath.name(of: original.path)),
+                  ? Self.noHash : FilePath.name(of: original.path), original: original),
             fileName: Self.bundleName(of: entry, in: recipe)))
       default: preconditionFailure("no plan for the stage kind '\(entry.kind)'")
       }
@@ -153,7 +153,7 @@ public struct RunPlan: Sendable {
     _ plan: FolderPlan, original: any Checkpoint, lineage: JSONValue, inputName: String
   ) throws -> Int {
     try PackRun(input: PlannedCheckpoint(plan, original: original), request: PackRequest())
-      .plannedByteCount(lineage: lineage, drift: .null, inputName: inputName)
+      .plannedByteCount(lineage: lineage, drift: .null, inputName: inputName, original: original)
   }
 
   /// As long as any hash.

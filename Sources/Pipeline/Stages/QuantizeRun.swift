@@ -61,7 +61,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     case .rtn: RTN(search: search)
     case .ec:
       EntropyCodedGPTQ(
-        goal: rate ?? ownGoal, outputImportance: knowledge.outputImportance)
+        goal: rate ?? ownGoal, outputs: knowledge.outputs)
     case .gptq:
       GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search)
     }

@@ -16,6 +16,7 @@ final class QuantizeWalk {
     let output: StageOutput
     let checkpoint: any Checkpoint
     let imatrix: ImportanceFile?
+    let knowledge: ModelKnowledge?
     let progress: (String, Double) -> Void
     let finished: (LayerRecord, Double) -> Void
   }
@@ -43,8 +44,7 @@ final class QuantizeWalk {
 
   func run(network: (any Network)?, set: CalibrationSet?) throws -> [FinishedLayer] {
     guard let network else { return try runUnknown() }
-    let tokens = set.map { TokenImportance($0, vocabulary: network.vocabularySize).rows }
-    try quantizeEmbedding(network, set, tokens: tokens)
+    try quantizeEmbedding(network, set)
     if let set {
       var stream = LayerStream(network: network, set: set)
       for (index, sublayer) in network.sublayers.enumerated() {
@@ -54,8 +54,8 @@ final class QuantizeWalk {
       }
       if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
         try quantize(model.head) {
-          LayerKnowledge(
-            statistics: .moment(stream.headInputs(of: model).mean()), outputImportance: tokens)
+          let statistics = InputStatistics.moment(stream.headInputs(of: model).mean())
+          return setting.knowledge?.head(statistics) ?? LayerKnowledge(statistics: statistics)
         }
       }
     } else {
@@ -90,7 +90,8 @@ final class QuantizeWalk {
         try quantize(linear) {
           let current = moment ?? stream.inputs(ofGroup: group).mean()
           moment = current
-          return LayerKnowledge(statistics: .moment(current))
+          return setting.knowledge?.layer(linear.weightName, .moment(current))
+            ?? LayerKnowledge(statistics: .moment(current))
         }
       }
     }
@@ -99,15 +100,14 @@ final class QuantizeWalk {
   /// The embedding comes first, so that all branches see it as it will be. As a tied head it is measured
   /// with the head's inputs in the original model; alone, each row is read by one token, and there is no
   /// other column to push an error onto: then it is rounded.
-  private func quantizeEmbedding(
-    _ network: any Network, _ set: CalibrationSet?, tokens: [Double]?
-  ) throws {
+  private func quantizeEmbedding(_ network: any Network, _ set: CalibrationSet?) throws {
     guard isEncoded(network.embedding) else { return }
     guard let model = network as? any LanguageModel, model.isTied, let set else {
       try quantize(network.embedding) {
-        var knowledge = self.known(network.embedding.weightName)
-        knowledge.outputImportance = tokens
-        return knowledge
+        guard self.request.method == .ec, let knowledge = self.setting.knowledge else {
+          return self.known(network.embedding.weightName)
+        }
+        return knowledge.embedding(head: nil)
       }
       return
     }
@@ -117,8 +117,11 @@ final class QuantizeWalk {
         self.setting.progress("head statistics", Double(index) / Double(network.sublayers.count))
         stream.advance()
       }
-      return LayerKnowledge(
-        statistics: .moment(stream.headInputs(of: model).mean()), outputImportance: tokens)
+      let moment = stream.headInputs(of: model).mean()
+      guard self.request.method == .ec, let knowledge = self.setting.knowledge else {
+        return LayerKnowledge(statistics: .moment(moment))
+      }
+      return knowledge.embedding(head: moment)
     }
   }
 
