@@ -94,11 +94,11 @@ let package = Package(
     tests(
       "QuantizationTests", ["CKernels", "Quantization", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(
-      "DriftTests",
-      ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),
-    tests(
       "CalibrationTests",
       ["Calibration", "Checkpoints", "Encodings", "LinearAlgebra", "Networks", "Tensors"]),
+    tests(
+      "DriftTests",
+      ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),
     tests("NetworksTests", ["Networks", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("TokenizationTests", ["Tokenization", "JSONDocuments"]),
     tests("ArchitectureTests", []),

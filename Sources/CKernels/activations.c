@@ -76,6 +76,34 @@ PER_CPU void kernel_gelu_tanh(float *x, size_t n) {
   }
 }
 
+// Derivatives. With p the sigmoid or the normal distribution's integral, each activation is x p(x), and its
+// derivative p + x p'.
+
+PER_CPU void kernel_silu_gradient(const float *x, float *gradient, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    float p = 1 / (1 + fast_exp(-x[i]));
+    gradient[i] *= p * (1 + x[i] * (1 - p));
+  }
+}
+
+PER_CPU void kernel_gelu_gradient(const float *x, float *gradient, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    float p = 0.5f * (1 + fast_erf(x[i] * 0x1.6a09e6p-1f));
+    float density = 0x1.988454p-2f * fast_exp(-0.5f * x[i] * x[i]); // 1 / sqrt(2 pi)
+    gradient[i] *= p + x[i] * density;
+  }
+}
+
+PER_CPU void kernel_gelu_tanh_gradient(const float *x, float *gradient, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    float square = x[i] * x[i];
+    float inner = 0x1.988454p-1f * (x[i] + 0.044715f * square * x[i]);
+    float slope = 0x1.988454p-1f * (1 + 0.134145f * square); // 3 * 0.044715
+    float rest = 1 / (1 + fast_exp(2 * inner)), p = 1 - rest;
+    gradient[i] *= p + 2 * x[i] * p * rest * slope;
+  }
+}
+
 PER_CPU void kernel_softmax(float *x, float scale, size_t n) {
 #pragma clang fp reassociate(on) contract(fast)
   float largest = x[0], sum = 0;

@@ -59,6 +59,29 @@ public struct CalibrationSet: Sendable {
     self.init(sequences: chosen.sorted().map { all[$0] }, tokensAsked: tokens)
   }
 
+  /// Sequences that another set of the same texts leaves out, spread evenly, at most about `tokens` tokens; nil when
+  /// there are none.
+  public func without(_ other: CalibrationSet, tokens: Int) -> CalibrationSet? {
+    let used = Set(other.sequences)
+    let left = sequences.filter { !used.contains($0) }
+    guard !left.isEmpty else { return nil }
+    let total = left.reduce(0) { $0 + $1.count }
+    let stride = max(1, total / max(1, tokens))
+    return CalibrationSet(
+      sequences: Swift.stride(from: stride / 2, to: left.count, by: stride).map { left[$0] },
+      tokensAsked: tokens)
+  }
+
+  /// The first sequences, about `tokens` tokens of them and at least one.
+  public func first(tokens: Int) -> CalibrationSet {
+    var kept: [[Int32]] = [], count = 0
+    for sequence in sequences where kept.isEmpty || count + sequence.count <= tokens {
+      kept.append(sequence)
+      count += sequence.count
+    }
+    return CalibrationSet(sequences: kept, tokensAsked: tokens)
+  }
+
   private static func choose(_ count: Int, of windows: [[Int32]], seed: UInt64) -> [[Int32]] {
     guard count < windows.count else { return windows }
     var stream = RandomStream(seed: seed, name: "calibration")

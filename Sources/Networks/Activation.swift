@@ -14,6 +14,12 @@ enum Activation: String {
   /// Applies the function to every value.
   func apply(_ x: inout Matrix) {
     guard !x.values.isEmpty else { return }
+    if let record = x.record {
+      let input = x.unrecorded
+      x.record = GradientRecord(of: [record]) { gradient, _ in
+        [gradient.changed(with: input) { multiplyByDerivative(&$0, at: $1) }]
+      }
+    }
     ParallelLoop.overRows(of: &x.values, rowLength: x.columns, blockRows: 32) { _, part in
       switch self {
       case .silu, .swish: RowKernels.silu(&part)
@@ -27,6 +33,9 @@ enum Activation: String {
   /// `gate = f(gate) * up`.
   func applyGate(_ gate: inout Matrix, up: Matrix) {
     guard !gate.values.isEmpty else { return }
+    if gate.record != nil || up.record != nil {
+      gate.record = gateRecord(gate, up: up)
+    }
     let columns = gate.columns
     if self == .silu || self == .swish {
       ParallelLoop.overRows(of: &gate.values, rowLength: columns, blockRows: 32) { rows, part in
@@ -35,52 +44,57 @@ enum Activation: String {
       }
       return
     }
+    let record = gate.record
+    gate.record = nil
     apply(&gate)
+    gate.record = record
     ParallelLoop.overRows(of: &gate.values, rowLength: columns, blockRows: 32) { rows, part in
       let up = up.values.span.extracting(rows.lowerBound * columns..<rows.upperBound * columns)
       for i in up.indices { part[i] *= up[i] }
     }
   }
-}
 
-/// RMSNorm over the last dimension.
-struct RMSNorm {
-  let weight: [Float]
-  let epsilon: Float
-
-  /// Normalizes every `weight.count` values: whole rows, or heads within rows.
-  func apply(_ x: inout Matrix) {
-    guard !x.values.isEmpty else { return }
-    let width = weight.count
-    precondition(x.columns % width == 0)
-    ParallelLoop.overRows(of: &x.values, rowLength: x.columns, blockRows: 32) { _, part in
-      for start in stride(from: 0, to: part.count, by: width) {
-        var row = part._mutatingExtracting(start..<start + width)
-        RowKernels.rmsNorm(&row, weight: weight.span, epsilon: epsilon)
+  /// The record of `f(gate) * up`.
+  private func gateRecord(_ gate: Matrix, up: Matrix) -> GradientRecord? {
+    let input = gate.unrecorded, factor = up.unrecorded
+    return GradientRecord(of: [gate.record, up.record]) { gradient, _ in
+      var value = input
+      apply(&value)
+      // Of the gate: gradient * up * f'(gate). Of up: gradient * f(gate).
+      let ofUp = value.changed(with: gradient) { part, gradient in
+        for i in gradient.indices { part[i] *= gradient[i] }
       }
+      var ofGate = gradient.changed(with: factor) { part, factor in
+        for i in factor.indices { part[i] *= factor[i] }
+      }
+      ofGate = ofGate.changed(with: input) { multiplyByDerivative(&$0, at: $1) }
+      return [ofGate, ofUp]
     }
   }
 
-  func applied(to x: Matrix) -> Matrix {
-    var result = x
-    apply(&result)
-    return result
+  /// Multiplies a gradient by the function's derivative.
+  private func multiplyByDerivative(_ gradient: inout MutableSpan<Float>, at x: Span<Float>) {
+    switch self {
+    case .silu, .swish: RowGradients.silu(&gradient, input: x)
+    case .gelu: RowGradients.gelu(&gradient, input: x)
+    case .geluNew, .geluTanh: RowGradients.geluTanh(&gradient, input: x)
+    case .relu: for i in x.indices where x[i] <= 0 { gradient[i] = 0 }
+    }
   }
 }
 
-/// LayerNorm over the last dimension.
-struct LayerNorm {
-  let weight: [Float]
-  let bias: [Float]
-  let epsilon: Float
-
-  func apply(_ x: inout Matrix) {
-    guard !x.values.isEmpty else { return }
-    ParallelLoop.overRows(of: &x.values, rowLength: x.columns, blockRows: 32) { rows, part in
-      for index in 0..<rows.count {
-        var row = part._mutatingExtracting(index * weight.count..<(index + 1) * weight.count)
-        RowKernels.layerNorm(&row, weight: weight.span, bias: bias.span, epsilon: epsilon)
-      }
+extension Matrix {
+  /// The matrix after a change of its values that reads those of another of the same size.
+  consuming func changed(
+    with other: Matrix, _ body: (inout MutableSpan<Float>, Span<Float>) -> Void
+  ) -> Matrix {
+    precondition(other.rows == rows && other.columns == columns)
+    guard !values.isEmpty else { return self }
+    let columns = columns
+    ParallelLoop.overRows(of: &values, rowLength: columns, blockRows: 32) { rows, part in
+      body(
+        &part, other.values.span.extracting(rows.lowerBound * columns..<rows.upperBound * columns))
     }
+    return self
   }
 }

@@ -25,7 +25,7 @@ struct Attention {
   let scale: Float
 
   /// Queries that are multiplied with one range of keys.
-  private static let queryBlock = 60
+  static let queryBlock = 60
 
   /// Attention of every token. With a cache, the batch is one sequence that continues it.
   func apply(
@@ -61,12 +61,19 @@ struct Attention {
           first * keyWidth + keyHead * headSize..<(first + keyCount) * keyWidth),
         keyCount: keyCount, into: &output)
     }
-    return gathered(byHead, rows: queries.rows, batch: batch)
+    var result = gathered(byHead, rows: queries.rows, batch: batch, slots: heads, 0..<heads)
+    if queries.record != nil || keys.record != nil || values.record != nil {
+      precondition(cache == nil, "gradients through a cache")
+      result.record = gradientRecord(queries: queries, keys: keys, values: values, batch: batch)
+    }
+    return result
   }
 
-  /// `[sequence][head][token, size]` to `[token, head * size]`.
-  private func gathered(_ byHead: [Float], rows: Int, batch: TokenBatch) -> Matrix {
-    let width = heads * headSize
+  /// `[sequence][slot][token, size]` to `[token, size]` of each slot in `picked`, side by side.
+  func gathered(
+    _ byHead: [Float], rows: Int, batch: TokenBatch, slots: Int, _ picked: some Collection<Int>
+  ) -> Matrix {
+    let width = picked.count * headSize, all = slots * headSize
     var result = Matrix(rows: rows, columns: width)
     ParallelLoop.parts(
       of: &result.values, count: batch.sequences.count,
@@ -76,13 +83,13 @@ struct Attention {
     ) { index, part in
       let count = batch.sequences[index].count
       let source = byHead.span.extracting(
-        batch.sequences[index].lowerBound * width..<batch.sequences[index].upperBound * width)
+        batch.sequences[index].lowerBound * all..<batch.sequences[index].upperBound * all)
       for token in 0..<count {
-        for head in 0..<heads {
+        for (place, slot) in picked.enumerated() {
           let from = source.extracting(
-            (head * count + token) * headSize..<(head * count + token + 1) * headSize)
+            (slot * count + token) * headSize..<(slot * count + token + 1) * headSize)
           var to = part._mutatingExtracting(
-            token * width + head * headSize..<token * width + (head + 1) * headSize)
+            token * width + place * headSize..<token * width + (place + 1) * headSize)
           for i in from.indices { to[i] = from[i] }
         }
       }
@@ -113,30 +120,9 @@ struct Attention {
     var scores = [Float](repeating: 0, count: min(Self.queryBlock, queryCount) * keyCount)
     for start in stride(from: 0, to: queryCount, by: Self.queryBlock) {
       let count = min(Self.queryBlock, queryCount - start)
-      let firstKey = visible(past + start, of: keyCount).lowerBound
-      let seen = firstKey..<visible(past + start + count - 1, of: keyCount).upperBound
-      let block = queries.extracting(start * width..<queries.count)
-      for key in stride(from: 0, to: seen.count, by: panelWidth) {
-        let columns = min(panelWidth, seen.count - key)
-        var packed = panel.mutableSpan
-        PanelProduct.pack(
-          rows: keys.extracting((seen.lowerBound + key) * keyWidth..<keys.count), stride: keyWidth,
-          count: columns, depth: headSize, into: &packed)
-        var target = scores.mutableSpan
-        PanelProduct.multiply(
-          block, leftStride: width, rows: count, panel: panel.span, depth: headSize,
-          into: &target, resultOffset: key, resultStride: seen.count, columns: columns)
-      }
-      var table = scores.mutableSpan
-      for query in 0..<count {
-        var row = table._mutatingExtracting(query * seen.count..<(query + 1) * seen.count)
-        let own = visible(past + start + query, of: keyCount)
-        let before = own.lowerBound - seen.lowerBound, end = own.upperBound - seen.lowerBound
-        var live = row._mutatingExtracting(before..<end)
-        RowKernels.softmax(&live, scale: scale)
-        for i in 0..<before { row[i] = 0 }
-        for i in end..<seen.count { row[i] = 0 }
-      }
+      let seen = probabilities(
+        queries.extracting(start * width..<queries.count), count: count, position: past + start,
+        keys: keys, keyCount: keyCount, panel: &panel, into: &scores)
       for column in stride(from: 0, to: headSize, by: panelWidth) {
         let columns = min(panelWidth, headSize - column)
         var packed = panel.mutableSpan
@@ -148,6 +134,52 @@ struct Attention {
           into: &output, resultOffset: start * headSize + column, resultStride: headSize,
           columns: columns)
       }
+    }
+  }
+
+  /// The attention of a block of queries: `[count, seen]`, zero where a query sees no key.
+  ///
+  /// - Parameters:
+  ///   - position: Of the block's first query.
+  ///   - panel: Memory for one panel.
+  ///   - scores: Receives the result from its start.
+  /// - Returns: The keys that any query of the block sees.
+  func probabilities(
+    _ queries: Span<Float>, count: Int, position: Int, keys: Span<Float>, keyCount: Int,
+    panel: inout [Float], into scores: inout [Float]
+  ) -> Range<Int> {
+    let firstKey = visible(position, of: keyCount).lowerBound
+    let seen = firstKey..<visible(position + count - 1, of: keyCount).upperBound
+    multiplyByKeys(queries, count: count, keys, seen, panel: &panel, into: &scores)
+    var table = scores.mutableSpan
+    for query in 0..<count {
+      var row = table._mutatingExtracting(query * seen.count..<(query + 1) * seen.count)
+      let own = visible(position + query, of: keyCount)
+      let before = own.lowerBound - seen.lowerBound, end = own.upperBound - seen.lowerBound
+      var live = row._mutatingExtracting(before..<end)
+      RowKernels.softmax(&live, scale: scale)
+      for i in 0..<before { row[i] = 0 }
+      for i in end..<seen.count { row[i] = 0 }
+    }
+    return seen
+  }
+
+  /// Dot products of one head's rows, in matrices of all heads: `[count, seen]`.
+  func multiplyByKeys(
+    _ queries: Span<Float>, count: Int, _ keys: Span<Float>, _ seen: Range<Int>,
+    panel: inout [Float], into scores: inout [Float]
+  ) {
+    let width = heads * headSize, keyWidth = keyHeads * headSize
+    for key in stride(from: 0, to: seen.count, by: PanelProduct.width) {
+      let columns = min(PanelProduct.width, seen.count - key)
+      var packed = panel.mutableSpan
+      PanelProduct.pack(
+        rows: keys.extracting((seen.lowerBound + key) * keyWidth..<keys.count), stride: keyWidth,
+        count: columns, depth: headSize, into: &packed)
+      var target = scores.mutableSpan
+      PanelProduct.multiply(
+        queries, leftStride: width, rows: count, panel: panel.span, depth: headSize,
+        into: &target, resultOffset: key, resultStride: seen.count, columns: columns)
     }
   }
 

@@ -29,8 +29,8 @@ public final class BertNetwork: TextEncoder, ModelFamily {
   public let sublayers: [any Sublayer]
   /// Tensors that the graph reads, or knows and leaves alone.
   public let tensorNames: Set<String>
-  private let positions: any LinearOperator
-  private let firstType: [Float]
+  private let positions: Linear
+  private let types: Linear
   private let embeddingNorm: LayerNorm
   private let pooling: SentencePooling
 
@@ -84,14 +84,12 @@ public final class BertNetwork: TextEncoder, ModelFamily {
     func norm(_ name: String) throws(CheckpointError) -> LayerNorm {
       names.formUnion([root + name + ".weight", root + name + ".bias"])
       return LayerNorm(
-        weight: try checkpoint.vector(root + name + ".weight", count: width),
+        name: root + name, weight: try checkpoint.vector(root + name + ".weight", count: width),
         bias: try checkpoint.vector(root + name + ".bias", count: width), epsilon: epsilon)
     }
     embedding = try linear("embeddings.word_embeddings", vocabularySize, width, bias: false)
     positions = try linear("embeddings.position_embeddings", contextLimit, width, bias: false)
-      .matrix
-    firstType = try linear("embeddings.token_type_embeddings", types, width, bias: false).matrix
-      .gather([0]).values
+    self.types = try linear("embeddings.token_type_embeddings", types, width, bias: false)
     embeddingNorm = try norm("embeddings.LayerNorm")
     var sublayers: [any Sublayer] = []
     for layer in 0..<layers {
@@ -118,12 +116,11 @@ public final class BertNetwork: TextEncoder, ModelFamily {
 
   /// The stream before the first branch.
   public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
-    var hidden = embedding.matrix.gather(batch.tokens)
-    hidden.add(positions.gather(positionIds(batch, from: position)))
-    for row in 0..<hidden.rows {
-      let start = row * hidden.columns
-      for column in 0..<hidden.columns { hidden.values[start + column] += firstType[column] }
-    }
+    var hidden = embedding.gather(batch.tokens, tape: batch.tape)
+    hidden.add(positions.gather(positionIds(batch, from: position), tape: batch.tape))
+    // Every token is of the first type: there is one sentence.
+    let first = [Int32](repeating: 0, count: batch.tokens.count)
+    hidden.add(types.gather(first, tape: batch.tape))
     embeddingNorm.apply(&hidden)
     return hidden
   }

@@ -56,6 +56,7 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
     func norm(_ name: String, _ width: Int) throws(CheckpointError) -> RMSNorm {
       names.insert(name + ".weight")
       return RMSNorm(
+        weightName: name + ".weight",
         weight: try checkpoint.vector(name + ".weight", count: width),
         epsilon: configuration.epsilon)
     }
@@ -102,53 +103,11 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
 
   /// The stream before the first branch.
   public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
-    embedding.matrix.gather(batch.tokens)
+    embedding.gather(batch.tokens, tape: batch.tape)
   }
 
   /// The final norm.
   public func normalize(_ hidden: Matrix) -> Matrix { finalNorm.applied(to: hidden) }
-}
-
-/// Rotation tables by sequence length, made once for a length.
-final class RotaryTables {
-  private let rotary: RotaryEmbedding
-  private var tables: [Int: RotaryEmbedding.Table] = [:]
-
-  init(_ rotary: RotaryEmbedding) { self.rotary = rotary }
-
-  /// Rotates every head of rows whose positions start at `past` in each sequence.
-  func rotate(_ x: inout Matrix, batch: TokenBatch, past: Int) {
-    let longest = past + (batch.sequences.map(\.count).max() ?? 0)
-    let table = table(length: longest)
-    let columns = x.columns, half = table.half
-    ParallelLoop.parts(
-      of: &x.values, count: batch.sequences.count,
-      range: {
-        batch.sequences[$0].lowerBound * columns..<batch.sequences[$0].upperBound * columns
-      }
-    ) { index, part in
-      for token in 0..<batch.sequences[index].count {
-        let angles = (past + token) * half..<(past + token + 1) * half
-        for start in stride(from: token * columns, to: (token + 1) * columns, by: 2 * half) {
-          var head = part._mutatingExtracting(start..<start + 2 * half)
-          RowKernels.rotate(
-            &head, cosines: table.cosines.span.extracting(angles),
-            sines: table.sines.span.extracting(angles))
-        }
-      }
-    }
-  }
-
-  private func table(length: Int) -> RotaryEmbedding.Table {
-    // Dynamic scaling changes with the length; the others only need more rows, rounded up to few sizes.
-    var rounded = length
-    if case .dynamic = rotary.scaling {} else { rounded = (length + 255) / 256 * 256 }
-    if let table = tables[rounded] { return table }
-    if tables.count > 8 { tables.removeAll() }
-    let table = rotary.table(length: rounded)
-    tables[rounded] = table
-    return table
-  }
 }
 
 /// The attention branch.

@@ -16,6 +16,8 @@ public final class Linear {
 
   /// The weight's name in the checkpoint.
   public var weightName: String { name + ".weight" }
+  /// The bias's name in the checkpoint.
+  public var biasName: String { name + ".bias" }
 
   /// A layer over its parts.
   public init(name: String, matrix: any LinearOperator, bias: [Float]?) {
@@ -25,7 +27,35 @@ public final class Linear {
   }
 
   /// `x Wᵀ + b`: `[tokens, inputs]` to `[tokens, outputs]`.
-  public func apply(_ x: Matrix) -> Matrix { matrix.apply(to: x, bias: bias) }
+  public func apply(_ x: Matrix) -> Matrix {
+    var result = matrix.apply(to: x, bias: bias)
+    guard let record = x.record else { return result }
+    let x = x.unrecorded, matrix = matrix, weightName = weightName
+    let biasName = bias == nil ? nil : biasName
+    result.record = GradientRecord(of: [record]) { gradient, observer in
+      if observer.wants(weightName) {
+        observer.receive(weightName, .product(inputs: x, outputs: gradient))
+      }
+      if let biasName, observer.wants(biasName) {
+        observer.receive(biasName, .vector(gradient.columnSums()))
+      }
+      return [matrix.applyTransposed(to: gradient)]
+    }
+    return result
+  }
+
+  /// Rows of the weight as an embedding reads them, `[tokens, inputs]`.
+  ///
+  /// - Parameter tape: Where to record, or nil.
+  public func gather(_ tokens: [Int32], tape: GradientTape?) -> Matrix {
+    let rows = matrix.gather(tokens)
+    guard let tape else { return rows }
+    let weightName = weightName
+    return tape.leaf(rows) { gradient, observer in
+      guard observer.wants(weightName) else { return }
+      observer.receive(weightName, .rows(tokens: tokens, gradients: gradient))
+    }
+  }
 }
 
 /// Token ids of one or more sequences, one after the other, without padding.
@@ -34,9 +64,11 @@ public struct TokenBatch: Sendable {
   public let tokens: [Int32]
   /// Where each sequence's tokens are in `tokens` and in the rows of every activation.
   public let sequences: [Range<Int>]
+  /// Where the forward pass is recorded for gradients; nil in inference.
+  public let tape: GradientTape?
 
   /// A batch of sequences, none empty.
-  public init(_ sequences: [[Int32]]) {
+  public init(_ sequences: [[Int32]], tape: GradientTape? = nil) {
     precondition(sequences.allSatisfy { !$0.isEmpty }, "an empty sequence")
     var ranges: [Range<Int>] = []
     var start = 0
@@ -46,6 +78,7 @@ public struct TokenBatch: Sendable {
     }
     tokens = sequences.flatMap { $0 }
     self.sequences = ranges
+    self.tape = tape
   }
 }
 

@@ -105,13 +105,14 @@ struct SentencePooling {
       for column in 0..<hidden.columns {
         result.values[target + column] = pooled(hidden, sequence, column)
       }
-      guard normalizes else { continue }
-      let row = result.row(index)
-      let length = Double(row.reduce(0.0) { $0 + Double($1) * Double($1) }).squareRoot()
-      for column in 0..<hidden.columns {
-        result.values[target + column] = Float(Double(row[column]) / max(length, 1e-12))
+    }
+    if let record = hidden.record {
+      let input = hidden.unrecorded
+      result.record = GradientRecord(of: [record]) { gradient, _ in
+        [poolingGradient(gradient, input, batch.sequences)]
       }
     }
+    if normalizes { Self.normalize(&result) }
     return result
   }
 
@@ -123,12 +124,70 @@ struct SentencePooling {
       for row in sequence { sum += Double(hidden.values[row * hidden.columns + column]) }
       return Float(sum / Double(sequence.count))
     case .largest:
-      var largest = -Float.infinity
-      for row in sequence {
-        let value = hidden.values[row * hidden.columns + column]
-        if value > largest { largest = value }
+      return hidden.values[Self.largestRow(hidden, sequence, column) * hidden.columns + column]
+    }
+  }
+
+  /// The first row of a sequence that holds the largest value of a column.
+  private static func largestRow(_ hidden: Matrix, _ sequence: Range<Int>, _ column: Int) -> Int {
+    var best = sequence.lowerBound
+    for row in sequence
+    where hidden.values[row * hidden.columns + column]
+      > hidden.values[best * hidden.columns + column]
+    { best = row }
+    return best
+  }
+
+  /// The pooled value's gradient, given to the rows that it was made from.
+  private func poolingGradient(
+    _ gradient: Matrix, _ hidden: Matrix, _ sequences: [Range<Int>]
+  ) -> Matrix {
+    let columns = hidden.columns
+    var result = Matrix(rows: hidden.rows, columns: columns)
+    for (index, sequence) in sequences.enumerated() {
+      let own = gradient.row(index)
+      for column in 0..<columns {
+        switch mode {
+        case .firstToken: result.values[sequence.lowerBound * columns + column] = own[column]
+        case .mean:
+          let part = own[column] / Float(sequence.count)
+          for row in sequence { result.values[row * columns + column] = part }
+        case .largest:
+          let row = Self.largestRow(hidden, sequence, column)
+          result.values[row * columns + column] = own[column]
+        }
       }
-      return largest
+    }
+    return result
+  }
+
+  /// Divides each row by its length.
+  private static func normalize(_ x: inout Matrix) {
+    let columns = x.columns
+    var lengths: [Double] = []
+    for index in 0..<x.rows {
+      let row = x.row(index)
+      let sum = row.reduce(0.0) { $0 + Double($1) * Double($1) }
+      let length = max(sum.squareRoot(), 1e-12)
+      lengths.append(length)
+      for column in 0..<columns {
+        x.values[index * columns + column] = Float(Double(row[column]) / length)
+      }
+    }
+    guard let record = x.record else { return }
+    let unit = x.unrecorded
+    x.record = GradientRecord(of: [record]) { [lengths] gradient, _ in
+      // With e = x / |x|: (g - e (e . g)) / |x|.
+      var result = gradient
+      for index in 0..<unit.rows {
+        let e = unit.row(index), g = result.row(index)
+        let along = zip(e, g).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
+        for column in 0..<columns {
+          result.values[index * columns + column] = Float(
+            (Double(g[column]) - Double(e[column]) * along) / lengths[index])
+        }
+      }
+      return [result]
     }
   }
 }

@@ -32,8 +32,8 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
 
   /// What is aimed at.
   public let goal: Goal
-  /// How much a squared error of each output counts, `[outputs]`; nil counts all alike. Only quotients matter.
-  public let outputImportance: [Double]?
+  /// How much errors of the outputs count.
+  public let outputs: OutputStatistics
   /// This share of H's mean diagonal is added to the diagonal; nil sets it to the water level.
   public let damping: Double?
   /// Columns updated at once.
@@ -44,7 +44,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
 
   /// A method for a goal.
   public init(
-    goal: Goal, outputImportance: [Double]? = nil, damping: Double? = nil, blockSize: Int = 128
+    goal: Goal, outputs: OutputStatistics = .equal, damping: Double? = nil, blockSize: Int = 128
   ) {
     switch goal {
     case .bits(let bits, let slack): precondition(Self.bitRange.contains(bits) && slack > 0)
@@ -52,7 +52,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     }
     precondition((damping ?? 0) >= 0 && blockSize > 0)
     self.goal = goal
-    self.outputImportance = outputImportance
+    self.outputs = outputs
     self.damping = damping
     self.blockSize = blockSize
   }
@@ -78,6 +78,8 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   private static let largestDamping = 1.0
   /// Rows whose steps lie within as many eighths of an octave share a factor of H.
   private static let groupEighths = 8
+  /// This share of G's mean diagonal is added to its diagonal: G is the mean of a sample.
+  private static let outputDamping = 0.01
   /// The rows' steps differ by no more than this many eighths of an octave from their mean.
   private static let largestRowExponent = 40
 
@@ -95,17 +97,19 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     }
     let largest = weight.values.reduce(0) { max($0, abs($1)) }
     guard largest <= 0x1p40 else { throw .scaleTooLarge(largest: largest) }
-    precondition(outputImportance.map { $0.count == weight.rows } ?? true)
+    precondition(outputs.count.map { $0 == weight.rows } ?? true)
     let (moment, isKnown) = Self.moment(statistics, columns: weight.columns)
     let diagonal = moment.diagonal
     var live = weight
     for (column, value) in diagonal.enumerated() where value == 0 {
       for row in 0..<weight.rows { live.values[row * weight.columns + column] = 0 }
     }
-    let rows = rowExponents(of: live)
+    let outputFactor = try outputFactor()
+    let rows = rowExponents(of: live, outputFactor)
     let start = Self.start(
       bits: expectedBits, deviations: Self.deviations(of: live, inputs: diagonal), rows)
-    let (plan, fallbacks) = try plan(live, moment, diagonal, rowExponents: rows, start: start)
+    let (plan, fallbacks) = try plan(
+      live, moment, diagonal, rowExponents: rows, outputFactor: outputFactor, start: start)
     let encoded = search(plan, start: start) { encoded in
       relativeError(weight, encoded, statistics: statistics)
     }
@@ -133,10 +137,29 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     }
   }
 
-  /// Reverse water-filling over outputs: a row's step falls with the root of its importance.
-  private func rowExponents(of weight: Matrix) -> [Int] {
-    guard let outputImportance else { return [Int](repeating: 0, count: weight.rows) }
-    let logs = outputImportance.map { $0 > 0 ? log2($0) / 2 : -.infinity }
+  /// V with (G + damping I)⁻¹ = Vᵀ V; nil when outputs count each for itself.
+  private func outputFactor() throws(QuantizationError) -> DoubleMatrix? {
+    guard case .moment(let moment) = outputs else { return nil }
+    let mean = moment.diagonal.reduce(0, +) / Double(max(1, moment.size))
+    guard mean > 0, mean.isFinite else { throw .badStatistics }
+    do throws(FactorizationError) {
+      return try inverseFactor(of: moment, damping: Self.outputDamping * mean)
+    } catch {
+      throw .singular(damping: Self.outputDamping)
+    }
+  }
+
+  /// Reverse water-filling over outputs: a row's step falls with the root of its importance, which is 1 / V_rr² once the
+  /// rows before it have passed their errors on.
+  private func rowExponents(of weight: Matrix, _ outputFactor: DoubleMatrix?) -> [Int] {
+    let logs: [Double]
+    if let outputFactor {
+      logs = outputFactor.diagonal.map { -log2($0) }
+    } else if case .diagonal(let importance) = outputs {
+      logs = importance.map { $0 > 0 ? log2($0) / 2 : -.infinity }
+    } else {
+      return [Int](repeating: 0, count: weight.rows)
+    }
     let finite = logs.filter(\.isFinite)
     let mean = finite.reduce(0, +) / Double(max(1, finite.count))
     let limit = Double(Self.largestRowExponent)
@@ -173,6 +196,10 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     return low
   }
 
+  private static func mean(_ values: [Int]) -> Double {
+    Double(values.reduce(0, +)) / Double(max(1, values.count))
+  }
+
   /// Rows with steps of about one size, the group with the median step first.
   private static func groups(_ rowExponents: [Int]) -> [(rows: [Int], exponent: Double)] {
     let middle = rowExponents.isEmpty ? 0 : rowExponents.sorted()[rowExponents.count / 2]
@@ -183,7 +210,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
       groups[index, default: []].append(row)
     }
     return groups.sorted { (abs($0.key), $0.key) < (abs($1.key), $1.key) }.map { _, rows in
-      (rows, rows.reduce(0.0) { $0 + Double(rowExponents[$1]) } / Double(rows.count))
+      (rows, mean(rows.map { rowExponents[$0] }))
     }
   }
 
@@ -191,7 +218,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   /// with steps c U_jj / (geometric mean of U).
   private func plan(
     _ weight: Matrix, _ moment: DoubleMatrix, _ diagonal: [Double], rowExponents: [Int],
-    start: Double?
+    outputFactor: DoubleMatrix?, start: Double?
   ) throws(QuantizationError) -> (plan: Plan, fallbacks: Int) {
     let alive = diagonal.indices.filter { diagonal[$0] > 0 }
     let mean = alive.isEmpty ? 1 : alive.reduce(0.0) { $0 + diagonal[$1] } / Double(alive.count)
@@ -203,7 +230,11 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     let logs = alive.reduce(0.0) { $0 + log2(first.factor[$1, $1]) } / Double(max(1, alive.count))
     let deviations = Self.deviations(of: weight, inputs: diagonal)
     var dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)] = []
-    for group in Self.groups(rowExponents) {
+    let groups =
+      outputFactor == nil
+      ? Self.groups(rowExponents)
+      : [(rows: Array(0..<weight.rows), exponent: Self.mean(rowExponents))]
+    for group in groups where !group.rows.isEmpty {
       let variance =
         group.rows.reduce(0.0) { $0 + deviations[$1] * deviations[$1] } / Double(group.rows.count)
       guard damping == nil, fallbacks == 0, let start, variance > 0 else {
@@ -220,7 +251,8 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     return (
       Plan(
         weight: weight, moment: moment, isDead: diagonal.map { $0 == 0 },
-        rowExponents: rowExponents, dampings: dampings, blockSize: blockSize, sweeps: Self.sweeps),
+        rowExponents: rowExponents, dampings: dampings, outputFactor: outputFactor,
+        blockSize: blockSize, sweeps: Self.sweeps),
       fallbacks
     )
   }
@@ -273,7 +305,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     let weight = plan.weight
     guard let start else { return EntropyCoded.encode(plan.round(base: 1)) }
     var search = StepSearch(start: start)
-    if weight.rows >= Self.sampleFrom * Self.sampleRows {
+    if weight.rows >= Self.sampleFrom * Self.sampleRows, plan.outputFactor == nil {
       let sample = plan.sample(stride: weight.rows / Self.sampleRows)
       for _ in 0..<2 {
         let encoded = EntropyCoded.encode(sample.round(base: search.base))

@@ -31,6 +31,8 @@ extension EntropyCodedGPTQ {
     let isDead: [Bool]
     /// The steps' exponents by column and by row, eighths of an octave.
     let exponents, rowExponents: [Int]
+    /// `[outputs, outputs]`, V with (G + damping I)⁻¹ = Vᵀ V, when rows pass their errors on: then there is one group.
+    let outputFactor: [Float]?
     let blockSize: Int
     /// How often every code is looked at again after rounding.
     let sweeps: Int
@@ -41,8 +43,11 @@ extension EntropyCodedGPTQ {
     ///     columns' steps.
     init(
       weight: Matrix, moment: DoubleMatrix, isDead: [Bool], rowExponents: [Int],
-      dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)], blockSize: Int, sweeps: Int
+      dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)],
+      outputFactor: DoubleMatrix? = nil, blockSize: Int, sweeps: Int
     ) {
+      precondition(outputFactor == nil || dampings.count <= 1)
+      self.outputFactor = outputFactor?.values.map { Float($0) }
       self.sweeps = sweeps
       self.isDead = isDead
       self.blockSize = blockSize
@@ -100,6 +105,8 @@ extension EntropyCodedGPTQ {
       metric = plan.metric
       isDead = plan.isDead
       exponents = plan.exponents
+      precondition(plan.outputFactor == nil)
+      outputFactor = nil
       blockSize = plan.blockSize
       sweeps = plan.sweeps
     }
@@ -135,10 +142,13 @@ extension EntropyCodedGPTQ {
     }
 
     /// Rows that one piece of work rounds: a column of them is one vector.
-    private static let rowsAtOnce = 128
+    static let rowsAtOnce = 128
 
     /// Codes and scales for a base of the steps.
     func round(base: Float) -> IntegerCodes {
+      if let outputFactor, let group = groups.first {
+        return roundBothWays(base: base, group, outputFactor)
+      }
       let columns = weight.columns
       var codes = [Int32](repeating: 0, count: weight.rows * columns)
       var scales = [Int](repeating: 0, count: weight.rows)

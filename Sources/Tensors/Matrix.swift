@@ -6,6 +6,8 @@ public struct Matrix: Sendable, Equatable {
   public let columns: Int
   /// Row-major, `rows * columns` values.
   public var values: [Float]
+  /// How the values were made, for gradients; nil in inference.
+  public var record: GradientRecord?
 
   /// A matrix over given values, `rows * columns` of them.
   public init(rows: Int, columns: Int, values: [Float]) {
@@ -13,6 +15,12 @@ public struct Matrix: Sendable, Equatable {
     self.rows = rows
     self.columns = columns
     self.values = values
+    record = nil
+  }
+
+  /// Whether size and values are equal; how they were made does not count.
+  public static func == (left: Matrix, right: Matrix) -> Bool {
+    left.rows == right.rows && left.columns == right.columns && left.values == right.values
   }
 
   /// A matrix of zeros.
@@ -39,9 +47,17 @@ public struct Matrix: Sendable, Equatable {
 
   /// A copy of some rows.
   public func rows(_ rows: Range<Int>) -> Matrix {
-    Matrix(
-      rows: rows.count, columns: columns,
-      values: Array(values[rows.lowerBound * columns..<rows.upperBound * columns]))
+    let range = rows.lowerBound * columns..<rows.upperBound * columns
+    var result = Matrix(rows: rows.count, columns: columns, values: Array(values[range]))
+    if let record {
+      let height = self.rows
+      result.record = GradientRecord(of: [record]) { gradient, _ in
+        var whole = Matrix(rows: height, columns: gradient.columns)
+        whole.values.replaceSubrange(range, with: gradient.values)
+        return [whole]
+      }
+    }
+    return result
   }
 
   /// Adds another matrix of the same size.
@@ -54,6 +70,9 @@ public struct Matrix: Sendable, Equatable {
         rows.lowerBound * columns..<rows.upperBound * columns)
       for i in source.indices { part[i] += source[i] }
     }
+    if record != nil || other.record != nil {
+      record = GradientRecord(of: [record, other.record]) { gradient, _ in [gradient, gradient] }
+    }
   }
 
   /// The matrices' rows, one under the other; all have the same width.
@@ -61,7 +80,18 @@ public struct Matrix: Sendable, Equatable {
     var values: [Float] = []
     values.reserveCapacity(parts.reduce(0) { $0 + $1.values.count })
     for part in parts { values += part.values }
-    return Matrix(
+    var result = Matrix(
       rows: parts.reduce(0) { $0 + $1.rows }, columns: parts.first?.columns ?? 0, values: values)
+    if parts.contains(where: { $0.record != nil }) {
+      let heights = parts.map(\.rows)
+      result.record = GradientRecord(of: parts.map(\.record)) { gradient, _ in
+        var start = 0
+        return heights.map { height in
+          defer { start += height }
+          return gradient.rows(start..<start + height)
+        }
+      }
+    }
+    return result
   }
 }

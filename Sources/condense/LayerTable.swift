@@ -30,6 +30,12 @@ final class LayerTable {
       Terminal.print(
         "calibration tokens: \(calibration.used) used, \(calibration.asked) asked for")
     }
+    if let allocation = result.allocation {
+      Terminal.print(
+        "goal: drift \(Figures.text(allocation.measuredDrift, 6)) on \(allocation.table.isHeldOut ? "held-out" : "its own") "
+          + "calibration text, \(Figures.text(allocation.predictedDrift, 6)) by the linear model, "
+          + (allocation.attempts == 1 ? "1 walk" : "\(allocation.attempts) walks"))
+    }
     if result.resumedLayers > 0 {
       Terminal.print("resumed: \(result.resumedLayers) layers were finished by an earlier run")
     }
@@ -45,6 +51,7 @@ final class LayerTable {
         "tokens_asked": .integer(calibration.asked), "tokens_used": .integer(calibration.used),
       ]
     }
+    if let allocation = result.allocation { object["allocation"] = allocation.json }
     if let drift { object["drift"] = drift.json }
     return .object(object)
   }

@@ -18,11 +18,35 @@ struct Quantize: ParsableCommand {
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
   @Option(help: "rtn, gptq, qronos or ec.") var method = QuantizationMethod.gptq
-  @Option(help: "ec: stored bits over weights, 1 to 8, such as 2.75.") var bits: Double?
+  @Option(help: "Stored bits over weights of all that is encoded, 1 to 8, such as 2.75.")
+  var bits: Double?
+  @Option(
+    help: ArgumentHelp(
+      "Bytes of the whole packed file, such as 9MB; tensors share them by what the model feels of each.",
+      valueName: "size"))
+  var budget: String?
+  @Option(
+    name: .customLong("max-kl"),
+    help: ArgumentHelp(
+      "The fewest bytes with at most this mean KL divergence (encoders: 1 less the mean cosine) on calibration text that was held out.",
+      valueName: "nats"))
+  var maxKL: Double?
+  @Option(help: "ec: the fewest bits with at most this relative output error in each layer.")
+  var maxError: Double?
+  @Option(help: "ec: rates by what the model feels of each tensor, or all the same (default: measured).")
+  var rates: RateChoice?
+  @Flag(help: "Tensors that read the same inputs share the encoding chosen from a list.")
+  var tieGroups = false
+  @Option(
+    help: ArgumentHelp(
+      "A file for what each tensor was measured to cost: read where it exists, written where not.",
+      valueName: "file.json"))
+  var sensitivities: String?
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "What becomes of the weights; ec alone need not be named.", valueName: "[pattern=]encoding"))
+      "What becomes of the weights; ec alone need not be named. Several with commas are a list to choose from.",
+      valueName: "[pattern=]encoding"))
   var encoding: [String] = []
   @Option(
     parsing: .upToNextOption,
@@ -85,13 +109,66 @@ struct Quantize: ParsableCommand {
     guard method == .ec || !encoding.isEmpty else {
       throw ValidationError("--encoding ENCODING is missing: what should the linear layers become?")
     }
-    if method == .ec {
-      guard let bits, (1...8).contains(bits) else {
-        throw ValidationError("--method ec needs --bits, from 1 to 8, such as 2.75")
-      }
-    } else if bits != nil {
-      throw ValidationError("--bits does nothing with --method \(method.rawValue); it is for ec")
+    try validateGoal()
+  }
+
+  private func validateGoal() throws {
+    let goals = [
+      ("--bits", bits != nil), ("--budget", budget != nil), ("--max-kl", maxKL != nil),
+      ("--max-error", maxError != nil),
+    ].filter { $0.1 }.map(\.0)
+    guard goals.count <= 1 else {
+      throw ValidationError("\(goals.joined(separator: " and ")) exclude each other")
     }
+    if method == .ec, goals.isEmpty {
+      throw ValidationError(
+        "--method ec needs a goal: --bits such as 2.75, --budget, --max-kl or --max-error")
+    }
+    let chooses = encoding.contains { $0.contains(",") }
+    if let goal = goals.first, method != .ec, !chooses {
+      throw ValidationError(
+        "\(goal) does nothing with --method \(method.rawValue) and one encoding; it is for ec, or for a list "
+          + "such as --encoding int3-g64,int4-g64")
+    }
+    if chooses, goals.isEmpty || maxError != nil {
+      throw ValidationError(
+        "a list of encodings needs a goal to choose by: --bits, --budget or --max-kl")
+    }
+    if chooses, calibration.isEmpty {
+      throw ValidationError("a list of encodings needs --calibration FILE to choose by")
+    }
+    if let bits, !(1...8).contains(bits) {
+      throw ValidationError("--bits is \(bits); it must be 1 to 8")
+    }
+    if let maxKL, !(maxKL > 0 && maxKL.isFinite) {
+      throw ValidationError("--max-kl is \(maxKL); it must be greater than 0")
+    }
+    if let maxError, !(maxError > 0 && maxError < 1) {
+      throw ValidationError("--max-error is \(maxError); it must lie between 0 and 1")
+    }
+    if let budget, ByteSize.parse(budget).map({ $0 > 0 }) != true {
+      throw ValidationError("--budget '\(budget)' is no size such as 9MB or 9437184")
+    }
+    let unused: [(String, Bool)] = [
+      ("--rates", rates != nil && (method != .ec || bits == nil)),
+      ("--tie-groups", tieGroups && !chooses),
+      ("--sensitivities", sensitivities != nil && !(measuresSensitivities(chooses))),
+    ]
+    if let option = unused.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does nothing with these options")
+    }
+  }
+
+  /// Whether sensitivities are measured.
+  private func measuresSensitivities(_ chooses: Bool) -> Bool {
+    chooses || budget != nil || maxKL != nil || (bits != nil && rates != .equal && method == .ec)
+  }
+
+  private var goal: ModelGoal? {
+    if let bits { return .bits(bits) }
+    if let budget { return ByteSize.parse(budget).map { .budget($0) } }
+    if let maxKL { return .drift(maxKL) }
+    return maxError.map { .error($0) }
   }
 
   private var rules: [EncodingRule] {
@@ -129,7 +206,10 @@ struct Quantize: ParsableCommand {
         ? nil
         : CalibrationRequest(
           text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
-    request.bits = bits
+    request.goal = goal
+    request.rates = rates ?? request.rates
+    request.tiesGroups = tieGroups
+    request.sensitivities = sensitivities
     request.damping = damping ?? request.damping
     request.blockSize = blockSize ?? request.blockSize
     request.actOrder = actOrder ?? request.actOrder
@@ -153,7 +233,7 @@ struct Quantize: ParsableCommand {
     let table = LayerTable(isQuiet: common.quiet || json)
     table.start()
     let result = try stage.run(
-      output: output, force: force,
+      output: output, force: force, hasDrift: measure != nil,
       complete: { drift = try measure?.writeDrift(of: $0) { progress.show("measure", $0) } },
       progress: progress.show, finished: { table.add($0, seconds: $1) })
     if json {
@@ -185,3 +265,4 @@ extension Quantize {
 
 extension QuantizationMethod: ExpressibleByArgument {}
 extension GridSearch: ExpressibleByArgument {}
+extension RateChoice: ExpressibleByArgument {}

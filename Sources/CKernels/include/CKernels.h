@@ -60,6 +60,12 @@ void kernel_silu(float *_Nonnull x, size_t n);
 void kernel_gelu(float *_Nonnull x, size_t n);
 /// The tanh approximation of GELU.
 void kernel_gelu_tanh(float *_Nonnull x, size_t n);
+/// gradient[i] *= the derivative of x / (1 + exp(-x)) at x[i].
+void kernel_silu_gradient(const float *_Nonnull x, float *_Nonnull gradient, size_t n);
+/// gradient[i] *= the derivative of GELU at x[i].
+void kernel_gelu_gradient(const float *_Nonnull x, float *_Nonnull gradient, size_t n);
+/// gradient[i] *= the derivative of GELU's tanh approximation at x[i].
+void kernel_gelu_tanh_gradient(const float *_Nonnull x, float *_Nonnull gradient, size_t n);
 /// x[i] = exp(scale * x[i] - max) / sum (reorders).
 void kernel_softmax(float *_Nonnull x, float scale, size_t n);
 /// Rotates pairs (x[i], x[i + half]) by the angles whose cosines and sines are given, `half` each.

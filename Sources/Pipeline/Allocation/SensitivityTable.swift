@@ -114,14 +114,14 @@ public struct SensitivityTable: Sendable, Equatable {
   public static func read(_ path: String, key: String) throws -> SensitivityTable {
     guard let table = SensitivityTable(json: try JSONValue(parsing: try FilePath.read(path))) else {
       throw CheckpointError(
-        path: path, .malformed("this is no sensitivity table that condense wrote"))
+        path: path, .badValue(found: "some other JSON", expected: "a sensitivity table of condense"))
     }
     guard table.key == key else {
       throw CheckpointError(
         path: path,
-        .malformed(
-          "the sensitivities of another model, calibration, method or choice of encodings; give another "
-            + "file name, and they are measured and written there"))
+        .badValue(
+          found: "sensitivities of another model, calibration, method or choice of encodings",
+          expected: "its own (a file name that is free gets them)"))
     }
     return table
   }

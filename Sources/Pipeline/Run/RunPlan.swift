@@ -68,7 +68,7 @@ public struct RunPlan: Sendable {
               .plannedByteCount(
                 lineage: lineage, drift: try Self.drift(recipe, original),
                 inputName: current is PlannedCheckpoint
-                  ? Self.noHash : FilePath.name(of: original.path)),
+                  ? Self.noHash : FilePath.name(of: original.path), original: original),
             fileName: Self.bundleName(of: entry, in: recipe)))
       default: preconditionFailure("no plan for the stage kind '\(entry.kind)'")
       }
@@ -136,6 +136,24 @@ public struct RunPlan: Sendable {
       inputName: FilePath.name(of: stage.input.path), inputHash: noHash,
       calibration: calibration?.json ?? .null, work: stage.work(layers, assignment),
       parent: parent)
+  }
+
+  /// Exact bytes of the bundle of what a stage will write, from sizes alone.
+  static func packedByteCount(
+    _ stage: QuantizeRun, _ assignment: EncodingAssignment, plan: FolderPlan,
+    calibration: JSONValue
+  ) throws -> Int {
+    let lineage = try lineage(
+      stage, assignment, parent: try Lineage.parent(of: stage.input))
+    return try packedByteCount(plan, original: stage.input, lineage: lineage, inputName: noHash)
+  }
+
+  /// The same with the lineage that the stage will write.
+  static func packedByteCount(
+    _ plan: FolderPlan, original: any Checkpoint, lineage: JSONValue, inputName: String
+  ) throws -> Int {
+    try PackRun(input: PlannedCheckpoint(plan, original: original), request: PackRequest())
+      .plannedByteCount(lineage: lineage, drift: .null, inputName: inputName, original: original)
   }
 
   /// As long as any hash.

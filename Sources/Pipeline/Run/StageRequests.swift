@@ -27,13 +27,39 @@ extension QuantizeStageOptions {
         CalibrationRequest(
           text: $0.text.map(\.value), tokens: $0.tokens, context: $0.context, seed: $0.seed)
       })
-    if method == .ec { request.bits = bits }
+    request.goal = try goal()
+    request.rates = rates
+    request.tiesGroups = tieGroups
     request.damping = damping
     request.blockSize = blockSize
     request.actOrder = actOrder
     request.search = grid
     request.trueSequential = trueSequential
     return request
+  }
+
+  /// The one goal that is given; ec has one in any case.
+  private func goal() throws(RecipeError) -> ModelGoal? {
+    let goals: [ModelGoal?] = [
+      bits.map { .bits($0) }, try size().map { .budget($0) },
+      maxKL.map { .drift($0) }, maxError.map { .error($0) },
+    ]
+    let given = goals.compactMap { $0 }
+    guard given.count <= 1 else {
+      throw RecipeError(
+        at: encoding.place,
+        .refused("bits, budget, max-kl and max-error are goals of one kind; give one of them"))
+    }
+    return given.first ?? (method == .ec ? .bits(4) : nil)
+  }
+
+  private func size() throws(RecipeError) -> Int? {
+    guard let budget else { return nil }
+    guard let bytes = ByteSize.parse(budget.value), bytes > 0 else {
+      throw RecipeError(
+        at: budget.place, .refused("the budget '\(budget.value)' is no size such as 9MB or 9437184"))
+    }
+    return bytes
   }
 
   /// `symmetric` is another way to write `-sym`.

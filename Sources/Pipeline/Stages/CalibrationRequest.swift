@@ -25,24 +25,42 @@ public struct CalibrationRequest: Sendable, Equatable {
     self.seed = seed
   }
 
-  /// The set for a model, and the hashes of the files in order.
-  func load(for model: Model) throws -> (set: CalibrationSet, hashes: [String]) {
+  /// What is read of the texts.
+  struct Loaded {
+    let set: CalibrationSet
+    /// Text that the set leaves out, at most as much; nil when it takes all.
+    let rest: CalibrationSet?
+    /// Of the files, in order.
+    let hashes: [String]
+  }
+
+  /// The set for a model.
+  func load(for model: Model) throws -> Loaded {
     var texts: [(path: String, bytes: [UInt8])] = []
     for path in text { texts.append((path, try FilePath.read(path))) }
     let tokenizer = try model.requiredTokenizer()
-    let set: CalibrationSet
+    let set: CalibrationSet, rest: CalibrationSet?
     if let encoder = model.network as? any TextEncoder {
       set = try CalibrationSet(
         lines: texts, tokenizer: tokenizer, limit: encoder.maximumTokens,
         vocabulary: encoder.vocabularySize, tokens: tokens, seed: UInt64(seed))
+      rest = try CalibrationSet(
+        lines: texts, tokenizer: tokenizer, limit: encoder.maximumTokens,
+        vocabulary: encoder.vocabularySize, tokens: .max / 2, seed: UInt64(seed)
+      ).without(set, tokens: Self.restTokens)
     } else {
       let windows = try TextWindows(
         texts: texts, tokenizer: tokenizer, context: context,
         vocabulary: model.network.vocabularySize)
       set = CalibrationSet(windows: windows, tokens: tokens, seed: UInt64(seed))
+      rest = CalibrationSet(windows: windows, tokens: .max / 2, seed: UInt64(seed))
+        .without(set, tokens: Self.restTokens)
     }
-    return (set, texts.map { ContentHash.of($0.bytes) })
+    return Loaded(set: set, rest: rest, hashes: texts.map { ContentHash.of($0.bytes) })
   }
+
+  /// Tokens of the text left out that are kept for measuring.
+  private static let restTokens = 16384
 
   /// What the lineage says of it.
   func json(used: Int, hashes: [String]) -> JSONValue {

@@ -11,6 +11,8 @@ public enum TensorTarget: Sendable, Equatable {
   case encode(any WeightEncoding)
   /// llama.cpp's file type: each matrix gets the block type that the file type gives it.
   case mix(GGUFMix)
+  /// Stored in one of several encodings, which a goal for the whole model chooses.
+  case choose([any WeightEncoding])
   /// Left as it is.
   case copy
 
@@ -24,6 +26,7 @@ public enum TensorTarget: Sendable, Equatable {
     switch self {
     case .encode(let encoding): encoding.name
     case .mix(let mix): mix.name
+    case .choose(let encodings): encodings.map(\.name).joined(separator: ",")
     case .copy: "copy"
     }
   }
@@ -56,6 +59,18 @@ public struct EncodingRule: Sendable, Equatable {
     _ name: String, hasPattern: Bool
   ) throws(EncodingRuleError) -> TensorTarget {
     if name == "copy" { return .copy }
+    let names = name.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    if names.count > 1 {
+      var encodings: [any WeightEncoding] = []
+      for own in names {
+        // In a list, a name of llama.cpp's is that block type.
+        guard case .encode(let encoding) = try target(own, hasPattern: true),
+          !(encoding is EntropyCoded)
+        else { throw .notInLists(name: own) }
+        if !encodings.contains(where: { $0.name == own }) { encodings.append(encoding) }
+      }
+      return .choose(encodings)
+    }
     if !hasPattern, let mix = GGUFMix.named(name) { return .mix(mix) }
     guard let encoding = EncodingRegistry.encoding(named: name) else {
       throw .unknownEncoding(
@@ -81,6 +96,8 @@ public struct EncodingRule: Sendable, Equatable {
 public enum EncodingRuleError: Error, Sendable, Equatable, CustomStringConvertible {
   /// No encoding has this name.
   case unknownEncoding(name: String, known: String, nearest: String?)
+  /// A name that cannot stand in a list of encodings.
+  case notInLists(name: String)
   /// A rule whose pattern is empty.
   case emptyPattern(rule: String)
   /// A pattern that matches no tensor of the model.
@@ -94,6 +111,9 @@ public enum EncodingRuleError: Error, Sendable, Equatable, CustomStringConvertib
     case .unknownEncoding(let name, let known, let nearest):
       "--encoding: '\(name)' is unknown" + (nearest.map { "; did you mean '\($0)'?" } ?? "")
         + " (known: \(known))"
+    case .notInLists(let name):
+      "--encoding: '\(name)' cannot stand in a list of encodings to choose from (ec has a rate of its own, "
+        + "and copy no size to choose)"
     case .emptyPattern(let rule): "--encoding: '\(rule)' has no pattern before '='"
     case .matchesNothing(let pattern, let nearest):
       "--encoding: the pattern '\(pattern)' matches no weight matrix"
@@ -208,7 +228,8 @@ public struct EncodingAssignment: Sendable {
           insteadOf: choice.insteadOf?.name)
       }
       switch site.role {
-      case .branch, .unknown:
+      case .embedding where Self.isForAll(standard), .head where Self.isForAll(standard),
+        .branch, .unknown:
         return Item(site: site, target: standard.target, rule: "default", insteadOf: nil)
       case .embedding, .head:
         return Item(
@@ -216,6 +237,26 @@ public struct EncodingAssignment: Sendable {
           insteadOf: nil)
       }
     }
+  }
+
+  private init(items: [Item]) { self.items = items }
+
+  /// The same with encodings chosen from lists.
+  func choosing(_ names: [String: String]) -> EncodingAssignment {
+    EncodingAssignment(
+      items: items.map { item in
+        guard case .choose(let encodings) = item.target,
+          let encoding = encodings.first(where: { $0.name == names[item.site.name] })
+        else { return item }
+        return Item(
+          site: item.site, target: .encode(encoding), rule: item.rule, insteadOf: item.insteadOf)
+      })
+  }
+
+  /// Entropy-coded weights need no grid that fits a layer's inputs: the default goes for embeddings and heads too.
+  private static func isForAll(_ rule: EncodingRule) -> Bool {
+    if case .encode(let encoding) = rule.target { return encoding is EntropyCoded }
+    return false
   }
 
   /// The target of a weight by name.

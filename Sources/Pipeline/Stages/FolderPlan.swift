@@ -140,6 +140,7 @@ extension EncodingAssignment.Item {
         return site.role == .embedding(isHead: false) ? .rtn : .gptq
       }
     }
+    if asked == .ec { return .ec }
     return site.role == .embedding(isHead: false) ? .rtn : asked
   }
 }
@@ -147,7 +148,8 @@ extension EncodingAssignment.Item {
 extension QuantizeRequest {
   /// An encoding of about the size that it will have; only those whose size depends on the weights change.
   func estimate(_ encoding: any WeightEncoding, weights: Int) -> any WeightEncoding {
-    guard encoding is EntropyCoded, let bits else { return encoding }
-    return EntropyCoded(streamBytes: Int((bits * Double(weights) / 8).rounded()))
+    guard encoding is EntropyCoded else { return encoding }
+    let bits = if case .bits(let bits) = goal { bits } else { 4.0 }
+    return EntropyCoded(streamBytes: max(1, Int((bits * Double(weights) / 8).rounded())))
   }
 }

@@ -78,14 +78,17 @@ public struct PackRun {
   ///   - lineage: The lineage that the input will have, its figures of any value.
   ///   - drift: The drift that the bundle will say, its figures of any value.
   ///   - inputName: The input's name.
-  func plannedByteCount(lineage: JSONValue, drift: JSONValue, inputName: String) throws -> Int {
+  ///   - original: A checkpoint of the same architecture whose weights exist.
+  func plannedByteCount(
+    lineage: JSONValue, drift: JSONValue, inputName: String, original: any Checkpoint
+  ) throws -> Int {
     let contents = try BundleContents(of: input, dtype: request.dtype)
     let entry = Lineage.entry(
       stage: "pack", options: request.json, seed: 0, inputName: inputName,
       inputHash: RunPlan.noHash, calibration: .null, work: .null, parent: lineage)
     var test: BundleManifest.SelfTest?
     if request.selfTest, FamilyRegistry.family(of: input) != nil {
-      test = SelfTest.placeholder(for: try FamilyRegistry.network(of: input))
+      test = SelfTest.placeholder(for: try FamilyRegistry.network(of: original))
     }
     let manifest = contents.bundleManifest(
       hashes: contents.placeholderHashes(RunPlan.noHash), lineage: entry, drift: drift,

@@ -17,8 +17,14 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var method: QuantizationMethod
   /// Which tensors become what.
   public var rules: [EncodingRule]
-  /// ec: stored bits over weights of every matrix that it encodes.
-  public var bits: Double?
+  /// What the whole model is to become; nil when encodings alone decide.
+  public var goal: ModelGoal?
+  /// ec: how the tensors' rates follow from the goal.
+  public var rates = RateChoice.measured
+  /// Tensors that read the same inputs share an encoding, where one is chosen from a list.
+  public var tiesGroups = false
+  /// A file that holds the sensitivities of the model's tensors, or will.
+  public var sensitivities: String?
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
   /// GPTQ: columns updated at once.
@@ -45,10 +51,17 @@ public struct QuantizeRequest: Sendable, Equatable {
   }
 
   /// The quantizer of a matrix.
-  func quantizer(for item: EncodingAssignment.Item) -> any WeightQuantizer {
+  ///
+  /// - Parameter goal: The rate that was chosen for an entropy-coded matrix; nil when it follows from the request.
+  func quantizer(
+    for item: EncodingAssignment.Item, onto encoding: any WeightEncoding,
+    goal rate: EntropyCodedGPTQ.Goal?, _ knowledge: LayerKnowledge
+  ) -> any WeightQuantizer {
     switch item.method(asked: method) {
     case .rtn: RTN(search: search)
-    case .ec: EntropyCodedGPTQ(bits: bits ?? 4)
+    case .ec:
+      EntropyCodedGPTQ(
+        goal: rate ?? ownGoal, outputs: knowledge.outputs)
     case .gptq:
       GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search)
     case .qronos:
@@ -57,13 +70,39 @@ public struct QuantizeRequest: Sendable, Equatable {
     }
   }
 
+  /// The goal of an entropy-coded matrix for itself.
+  private var ownGoal: EntropyCodedGPTQ.Goal {
+    switch goal {
+    case .bits(let bits): .bits(bits)
+    case .error(let error): .error(error)
+    case .budget, .drift, nil: .bits(4)
+    }
+  }
+
+  /// Whether the rates or encodings of tensors follow from a goal for the whole model.
+  public var isAllocated: Bool {
+    let chooses = rules.contains { if case .choose = $0.target { true } else { false } }
+    switch goal {
+    case .bits: return chooses || (method == .ec && rates == .measured)
+    case .budget, .drift: return true
+    case .error, nil: return false
+    }
+  }
+
   /// Whether any weight goes onto group grids, whose search and order of columns can be chosen: ggml's blocks
   /// and entropy-coded weights have their own.
   public var usesGrids: Bool {
     rules.contains { rule in
-      guard case .encode(let encoding) = rule.target else { return false }
-      return encoding is GroupIntegers || encoding is LevelGroups
+      switch rule.target {
+      case .encode(let encoding): return Self.hasGrids(encoding)
+      case .choose(let encodings): return encodings.contains(where: Self.hasGrids)
+      case .copy, .mix: return false
+      }
     }
+  }
+
+  private static func hasGrids(_ encoding: any WeightEncoding) -> Bool {
+    encoding is GroupIntegers || encoding is LevelGroups
   }
 
   /// The options that the result depends on, for the lineage.
@@ -73,7 +112,15 @@ public struct QuantizeRequest: Sendable, Equatable {
     object["encoding"] = .array(
       rules.map { .string(($0.pattern.map { $0 + "=" } ?? "") + $0.target.name) })
     if usesGrids { object["grid"] = .string(search.rawValue) }
-    if let bits { object["bits"] = .number(bits) }
+    switch goal {
+    case .bits(let bits): object["bits"] = .number(bits)
+    case .budget(let bytes): object["budget"] = .integer(bytes)
+    case .drift(let drift): object["max-drift"] = .number(drift)
+    case .error(let error): object["max-error"] = .number(error)
+    case nil: break
+    }
+    if method == .ec { object["rates"] = .string(isAllocated ? "measured" : "equal") }
+    if tiesGroups { object["tie-groups"] = true }
     if method == .gptq || method == .qronos {
       object["damping"] = .number(damping)
       object["block-size"] = .integer(blockSize)
@@ -95,6 +142,8 @@ public struct StageResult: Sendable {
   public let resumedLayers: Int
   /// Weights that were no floats before, with the encoding they had: its loss stays in them.
   public let requantized: [(tensor: String, encoding: String)]
+  /// How a goal for the whole model was met; nil without one.
+  public var allocation: AllocationOutcome?
 }
 
 /// Runs `quantize`.
@@ -131,14 +180,14 @@ public struct QuantizeRun {
   }
 
   /// Loads the calibration set, for architectures that are known.
-  func loadCalibration() throws -> (set: CalibrationSet, json: JSONValue)? {
+  func loadCalibration() throws -> LoadedCalibration? {
     guard let calibration = request.calibration, FamilyRegistry.family(of: input) != nil else {
       return nil
     }
     let loaded = try calibration.load(for: try Model(input))
-    return (
-      loaded.set, calibration.json(used: loaded.set.tokensUsed, hashes: loaded.hashes)
-    )
+    return LoadedCalibration(
+      set: loaded.set, rest: loaded.rest,
+      json: calibration.json(used: loaded.set.tokensUsed, hashes: loaded.hashes))
   }
 
   /// Weights that are encoded already and will be encoded again.
@@ -181,17 +230,38 @@ public struct QuantizeRun {
     if request.method.needsCalibration, request.calibration == nil {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
     }
+    let chooses = request.rules.contains { if case .choose = $0.target { true } else { false } }
+    if chooses, !request.isAllocated {
+      throw AllocationError(
+        description:
+          "a list of encodings needs a goal to choose by: --bits, --budget or --max-kl")
+    }
+    if request.isAllocated {
+      guard request.method == .ec || chooses else {
+        throw AllocationError(
+          description:
+            "a goal for the whole model needs --method ec, or a list of encodings to choose from, such as "
+            + "--encoding int3-g64,int4-g64")
+      }
+      guard FamilyRegistry.family(of: input) != nil, request.calibration != nil else {
+        throw AllocationError(
+          description:
+            "a goal for the whole model needs --calibration FILE and a known architecture"
+        )
+      }
+    }
   }
 
   /// Does the work and writes the folder `output`.
   ///
   /// - Parameters:
   ///   - inputHash: The input's content hash, when the caller knows it.
+  ///   - hasDrift: Whether `complete` adds the drift, which takes room in the packed file.
   ///   - complete: Called with the complete folder before it gets its name, to add files to it.
   ///   - progress: Called with what is done and the share.
   ///   - finished: Called with each finished layer and the seconds it took.
   public func run(
-    output path: String, force: Bool = false, inputHash: String? = nil,
+    output path: String, force: Bool = false, inputHash: String? = nil, hasDrift: Bool = false,
     complete: (String) throws -> Void = { _ in },
     progress: @escaping (String, Double) -> Void = { _, _ in },
     finished: @escaping (LayerRecord, Double) -> Void = { _, _ in }
@@ -207,34 +277,53 @@ public struct QuantizeRun {
       return StageResult(layers: [], calibration: nil, resumedLayers: 0, requantized: [])
     }
     do {
-      let network = FamilyRegistry.family(of: input) == nil ? nil : try Model(input).network
-      let walk = QuantizeWalk(
-        assignment: assignment, request: request, output: output, checkpoint: input,
-        imatrix: imatrix, progress: progress, finished: finished)
-      let layers = try walk.run(network: network, set: loaded?.set)
-      let lineage = Lineage.entry(
-        stage: "quantize", options: request.json, seed: request.calibration?.seed ?? 0,
-        inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
-        work: work(layers.map { $0.record }, assignment),
+      let search = GoalSearch(
+        stage: self, assignment: assignment, output: output, loaded: loaded, imatrix: imatrix,
+        inputHash: inputHash, calibration: calibration, hasDrift: hasDrift, progress: progress,
+        finished: finished)
+      let result = try search.run()
+      let lineage = lineage(
+        result.layers, result.assignment, calibration: calibration, inputHash: inputHash,
         parent: try Lineage.parent(of: input))
       try FolderPlan(
-        source: input, assignment: assignment, request: request,
-        found: layers.map { ($0.record.tensor, $0.encoded.encoding) }
+        source: input, assignment: result.assignment, request: request,
+        found: result.layers.map { ($0.record.tensor, $0.encoded.encoding) }
       ).write(
-        to: output.resultPath, layers: layers, lineage: lineage)
+        to: output.resultPath, layers: result.layers, lineage: lineage)
       try ReadBack.check(output.resultPath)
       try complete(output.resultPath)
       try output.finish(force: force)
       return StageResult(
-        layers: layers.map { $0.record },
+        layers: result.layers.map { $0.record },
         calibration: loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) },
-        resumedLayers: walk.resumedLayers, requantized: requantized(assignment))
+        resumedLayers: result.resumedLayers, requantized: requantized(result.assignment),
+        allocation: result.allocation)
     } catch {
       // Only an interruption leaves work to resume; an error of the input would come again.
       output.abandon()
       throw error
     }
   }
+
+  /// The entry of the lineage.
+  func lineage(
+    _ layers: [FinishedLayer], _ assignment: EncodingAssignment, calibration: JSONValue,
+    inputHash: String, parent: JSONValue
+  ) -> JSONValue {
+    Lineage.entry(
+      stage: "quantize", options: request.json, seed: request.calibration?.seed ?? 0,
+      inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
+      work: work(layers.map { $0.record }, assignment), parent: parent)
+  }
+}
+
+/// The calibration of a stage.
+struct LoadedCalibration {
+  let set: CalibrationSet
+  /// Text that the set leaves out.
+  let rest: CalibrationSet?
+  /// What the lineage says of it.
+  let json: JSONValue
 }
 
 /// A quantization error with the tensor and the checkpoint it is about.

@@ -10,29 +10,36 @@ import Tensors
 
 /// The walk over the matrices of a model.
 final class QuantizeWalk {
+  /// What stays the same in every attempt to meet a goal.
+  struct Setting {
+    let request: QuantizeRequest
+    let output: StageOutput
+    let checkpoint: any Checkpoint
+    let imatrix: ImportanceFile?
+    let knowledge: ModelKnowledge?
+    let progress: (String, Double) -> Void
+    let finished: (LayerRecord, Double) -> Void
+  }
+
   private let assignment: EncodingAssignment
-  private let request: QuantizeRequest
-  private let output: StageOutput
-  private let checkpoint: any Checkpoint
-  private let imatrix: ImportanceFile?
-  private let progress: (String, Double) -> Void
-  private let finished: (LayerRecord, Double) -> Void
+  private let setting: Setting
+  private let rates: RatePlan?
+  private let attempt: Int
   private var layers: [FinishedLayer] = []
   private(set) var resumedLayers = 0
 
+  private var request: QuantizeRequest { setting.request }
+
+  /// - Parameters:
+  ///   - rates: The rates of entropy-coded tensors, where they follow from a goal for the whole model.
+  ///   - attempt: Tells this walk's finished layers from those of others with other rates.
   init(
-    assignment: EncodingAssignment, request: QuantizeRequest, output: StageOutput,
-    checkpoint: any Checkpoint, imatrix: ImportanceFile?,
-    progress: @escaping (String, Double) -> Void,
-    finished: @escaping (LayerRecord, Double) -> Void
+    _ setting: Setting, assignment: EncodingAssignment, rates: RatePlan? = nil, attempt: Int = 0
   ) {
+    self.setting = setting
     self.assignment = assignment
-    self.request = request
-    self.output = output
-    self.checkpoint = checkpoint
-    self.imatrix = imatrix
-    self.progress = progress
-    self.finished = finished
+    self.rates = rates
+    self.attempt = attempt
   }
 
   func run(network: (any Network)?, set: CalibrationSet?) throws -> [FinishedLayer] {
@@ -44,12 +51,15 @@ final class QuantizeWalk {
         network: network, set: set,
         originalEmbedding: request.method.readsOriginalInputs ? embedding : nil)
       for (index, sublayer) in network.sublayers.enumerated() {
-        progress("quantize", Double(index) / Double(network.sublayers.count))
+        setting.progress("quantize", Double(index) / Double(network.sublayers.count))
         try quantize(sublayer, stream)
         stream.advance()
       }
       if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
-        try quantize(model.head) { self.headStatistics(stream, model) }
+        try quantize(model.head) {
+          let statistics = self.headStatistics(stream, model)
+          return setting.knowledge?.head(statistics) ?? LayerKnowledge(statistics: statistics)
+        }
       }
     } else {
       for linear in network.linearLayers { try quantize(linear) { self.known(linear.weightName) } }
@@ -57,7 +67,7 @@ final class QuantizeWalk {
         try quantize(model.head) { self.known(model.head.weightName) }
       }
     }
-    progress("quantize", 1)
+    setting.progress("quantize", 1)
     return layers
   }
 
@@ -83,7 +93,8 @@ final class QuantizeWalk {
         try quantize(linear) {
           let current = known ?? self.statistics(stream, group)
           known = current
-          return current
+          return setting.knowledge?.layer(linear.weightName, current)
+            ?? LayerKnowledge(statistics: current)
         }
       }
     }
@@ -114,36 +125,48 @@ final class QuantizeWalk {
   private func quantizeEmbedding(_ network: any Network, _ set: CalibrationSet?) throws {
     guard isEncoded(network.embedding) else { return }
     guard let model = network as? any LanguageModel, model.isTied, let set else {
-      try quantize(network.embedding) { self.known(network.embedding.weightName) }
+      try quantize(network.embedding) {
+        guard self.request.method == .ec, let knowledge = self.setting.knowledge else {
+          return self.known(network.embedding.weightName)
+        }
+        return knowledge.embedding(head: nil)
+      }
       return
     }
     try quantize(network.embedding) {
       var stream = LayerStream(network: network, set: set)
       for index in network.sublayers.indices {
-        self.progress("head statistics", Double(index) / Double(network.sublayers.count))
+        self.setting.progress("head statistics", Double(index) / Double(network.sublayers.count))
         stream.advance()
       }
-      // Nothing is quantized yet: the inputs are the original ones.
       let moment = stream.headInputs(of: model).mean()
-      return self.request.method.readsOriginalInputs
-        ? .asymmetric(moment: moment, cross: moment) : .moment(moment)
+      guard self.request.method == .ec, let knowledge = self.setting.knowledge else {
+        // Nothing is quantized yet: the inputs are the original ones.
+        return LayerKnowledge(
+          statistics: self.request.method.readsOriginalInputs
+            ? .asymmetric(moment: moment, cross: moment) : .moment(moment))
+      }
+      return knowledge.embedding(head: moment)
     }
   }
 
   /// What an importance file says of a weight's inputs.
-  private func known(_ name: String) -> InputStatistics {
-    imatrix?.diagonal(of: name).map { .diagonal($0) } ?? .none
+  private func known(_ name: String) -> LayerKnowledge {
+    LayerKnowledge(
+      statistics: setting.imatrix?.diagonal(of: name).map { .diagonal($0) } ?? .none)
   }
 
   /// One layer: from an earlier run, or by the method.
-  private func quantize(_ linear: Linear, statistics: () -> InputStatistics) throws {
+  private func quantize(_ linear: Linear, knowledge: () -> LayerKnowledge) throws {
     guard let item = assignment[linear.weightName], case .encode(let encoding) = item.target else {
       return
     }
     let weight = linear.matrix
     linear.matrix = try finish(item) {
-      try request.quantizer(for: item).quantize(
-        weight.decoded(), statistics: statistics(), encoding: encoding)
+      let knowledge = knowledge()
+      return try request.quantizer(
+        for: item, onto: encoding, goal: rates?.goal(of: item.site.name), knowledge
+      ).quantize(weight.decoded(), statistics: knowledge.statistics, encoding: encoding)
     }.matrix
   }
 
@@ -151,26 +174,28 @@ final class QuantizeWalk {
     _ item: EncodingAssignment.Item, _ work: () throws -> QuantizedWeight
   ) throws -> EncodedMatrix {
     let name = item.site.name
-    let path = output.layerPath(layers.count)
+    let path = setting.output.layerPath(layers.count, attempt: attempt)
     let start = ContinuousClock.now
     if let layer = try FinishedLayer.read(path, tensor: name) {
       layers.append(layer)
       resumedLayers += 1
-      finished(layer.record, 0)
+      rates?.note(name, bits: Double(layer.encoded.matrix.storedBits))
+      setting.finished(layer.record, 0)
       return layer.encoded
     }
     let result: QuantizedWeight
     do {
       result = try work()
     } catch let error as QuantizationError {
-      throw LayerError(path: checkpoint.path, tensor: name, error)
+      throw LayerError(path: setting.checkpoint.path, tensor: name, error)
     }
     let layer = FinishedLayer(
       record: LayerRecord(result, name: name, isFallback: item.insteadOf != nil),
       encoded: result.encoded)
     try layer.write(to: path)
     layers.append(layer)
-    finished(layer.record, (ContinuousClock.now - start) / .seconds(1))
+    rates?.note(name, bits: Double(layer.encoded.matrix.storedBits))
+    setting.finished(layer.record, (ContinuousClock.now - start) / .seconds(1))
     return layer.encoded
   }
 
@@ -178,12 +203,13 @@ final class QuantizeWalk {
   private func runUnknown() throws -> [FinishedLayer] {
     for (index, item) in assignment.items.enumerated() {
       guard case .encode(let encoding) = item.target else { continue }
-      progress("quantize", Double(index) / Double(assignment.items.count))
-      let weight = try checkpoint.weight(
+      setting.progress("quantize", Double(index) / Double(assignment.items.count))
+      let weight = try setting.checkpoint.weight(
         item.site.name, outputs: item.site.outputs, inputs: item.site.inputs)
       _ = try finish(item) {
-        try request.quantizer(for: item).quantize(
-          weight.decoded(), statistics: known(item.site.name), encoding: encoding)
+        let knowledge = known(item.site.name)
+        return try request.quantizer(for: item, onto: encoding, goal: nil, knowledge).quantize(
+          weight.decoded(), statistics: knowledge.statistics, encoding: encoding)
       }
     }
     return layers

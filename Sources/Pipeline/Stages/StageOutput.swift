@@ -70,11 +70,16 @@ final class StageOutput {
 
   deinit { close(lock) }
 
-  /// The file of a finished layer, named by its place in the work.
-  func layerPath(_ index: Int) -> String {
+  /// A file that stands for work done before the layers.
+  func notePath(_ name: String) -> String { FilePath.join(workPath, name) }
+
+  /// The file of a finished layer, named by its place in the work and the attempt to meet a goal.
+  func layerPath(_ index: Int, attempt: Int = 0) -> String {
     let digits = String(index)
     return FilePath.join(
-      layersPath, String(repeating: "0", count: max(0, 6 - digits.count)) + digits + ".safetensors")
+      layersPath,
+      (attempt == 0 ? "" : "attempt-\(attempt)-")
+        + String(repeating: "0", count: max(0, 6 - digits.count)) + digits + ".safetensors")
   }
 
   /// Gives the result its name and removes the work folder.

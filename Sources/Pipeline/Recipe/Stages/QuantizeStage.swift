@@ -31,8 +31,18 @@ public struct QuantizeStageOptions: StageOptions {
   public var symmetric = false
   /// Other encodings by tensor pattern; the last that matches counts.
   public var overrides: [EncodingOverride] = []
-  /// ec: stored bits over weights.
-  public var bits = 4.0
+  /// Stored bits over weights of all that is encoded; for ec, 4 when no other goal is given.
+  public var bits: Double?
+  /// Bytes of the packed file, such as `9MB`.
+  public var budget: Located<String>?
+  /// The mean KL divergence (for encoders 1 less the mean cosine) on held-out calibration text.
+  public var maxKL: Double?
+  /// ec: the relative output error of each layer.
+  public var maxError: Double?
+  /// ec: how the tensors' rates follow from the goal.
+  public var rates = RateChoice.measured
+  /// Tensors that read the same inputs share an encoding.
+  public var tieGroups = false
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
   /// GPTQ: columns updated at once.
@@ -65,9 +75,30 @@ public struct QuantizeStageOptions: StageOptions {
         "encoding", \.encoding, .encoding, required: true,
         "`int2` to `int8` with `-g16`, `-g32`, `-g64`, `-g128`, `-g256` or `-channel`, for every linear "
           + "layer that no override names; `fp8` or `nf4` with the same endings; a block type or file type of "
-          + "llama.cpp; `ec` with method ec."
+          + "llama.cpp; `ec` with method ec, for embeddings and heads too; or several names with commas, from which "
+          + "a goal chooses."
       ),
-      .init("bits", \.bits, .number(1...8), "ec: stored bits over weights, any number."),
+      .init(
+        "bits", \.bits, .optional(.number(1...8)),
+        "Stored bits over the weights that ec encodes, or that a list of encodings is for; any number."
+      ),
+      .init(
+        "budget", \.budget, .optional(.located("a size such as `9MB`")),
+        "Bytes of the whole packed file, shared among the tensors by what the model feels of each."),
+      .init(
+        "max-kl", \.maxKL, .optional(.number(0...Double.infinity)),
+        "The mean KL divergence to reach on calibration text that was held out (encoders: 1 less the mean "
+          + "cosine), with the fewest bytes."),
+      .init(
+        "max-error", \.maxError, .optional(.number(0...1)),
+        "ec: the relative output error of each layer, with the fewest bits."),
+      .init(
+        "rates", \.rates, .choice(),
+        "ec: rates by what the model was measured to feel of each tensor, or the same for all."),
+      .init(
+        "tie-groups", \.tieGroups, .flag,
+        "Tensors that read the same inputs (q, k, v; gate, up) share the encoding chosen from a list, as fused "
+          + "kernels need."),
       .init(
         "symmetric", \.symmetric, .flag,
         "Grids with zero in the middle and no zero point."),
