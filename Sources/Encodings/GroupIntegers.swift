@@ -122,47 +122,20 @@ public struct GroupIntegers: WeightEncoding, Equatable {
     let groups = groups(inputs: inputs)
     precondition(codes.count == outputs * inputs && scales.count == outputs * groups)
     var tensors = [
-      Tensor(.uint8, shape: layout[0].shape, copying: pack(codes, rows: outputs, columns: inputs)),
+      Tensor(
+        .uint8, shape: layout[0].shape,
+        copying: packRows(codes, bits: bits, rows: outputs, columns: inputs)),
       Tensor(.float16, shape: layout[1].shape, copying: scales),
     ]
     if !isSymmetric {
       precondition(zeros.count == outputs * groups)
       tensors.append(
-        Tensor(.uint8, shape: layout[2].shape, copying: pack(zeros, rows: outputs, columns: groups))
+        Tensor(
+          .uint8, shape: layout[2].shape,
+          copying: packRows(zeros, bits: bits, rows: outputs, columns: groups))
       )
     }
     return EncodedMatrix(encoding: self, outputs: outputs, inputs: inputs, parts: tensors)
-  }
-
-  /// Packs rows of codes, least significant bit first; every row starts on a byte.
-  func pack(_ codes: [UInt8], rows: Int, columns: Int) -> [UInt8] {
-    let rowBytes = packedBytes(columns)
-    var packed = [UInt8](repeating: 0, count: rows * rowBytes)
-    guard rowBytes > 0 else { return packed }
-    let bits = bits
-    ParallelLoop.parts(
-      of: &packed, count: rows,
-      range: {
-        $0 * rowBytes..<($0 + 1) * rowBytes
-      }
-    ) { row, target in
-      let source = codes.span.extracting(row * columns..<(row + 1) * columns)
-      var word: UInt32 = 0
-      var filled = 0
-      var byte = 0
-      for i in source.indices {
-        word |= UInt32(source[i]) << UInt32(filled)
-        filled += bits
-        while filled >= 8 {
-          target[byte] = UInt8(truncatingIfNeeded: word)
-          byte += 1
-          word >>= 8
-          filled -= 8
-        }
-      }
-      if filled > 0 { target[byte] = UInt8(truncatingIfNeeded: word) }
-    }
-    return packed
   }
 }
 
@@ -204,4 +177,34 @@ struct GroupIntegerMatrix: LinearOperator {
         into: &codes)
     }
   }
+}
+
+/// Packs rows of codes, least significant bit first; every row starts on a byte.
+func packRows(_ codes: [UInt8], bits: Int, rows: Int, columns: Int) -> [UInt8] {
+  let rowBytes = (columns * bits + 7) / 8
+  var packed = [UInt8](repeating: 0, count: rows * rowBytes)
+  guard rowBytes > 0 else { return packed }
+  ParallelLoop.parts(
+    of: &packed, count: rows,
+    range: {
+      $0 * rowBytes..<($0 + 1) * rowBytes
+    }
+  ) { row, target in
+    let source = codes.span.extracting(row * columns..<(row + 1) * columns)
+    var word: UInt32 = 0
+    var filled = 0
+    var byte = 0
+    for i in source.indices {
+      word |= UInt32(source[i]) << UInt32(filled)
+      filled += bits
+      while filled >= 8 {
+        target[byte] = UInt8(truncatingIfNeeded: word)
+        byte += 1
+        word >>= 8
+        filled -= 8
+      }
+    }
+    if filled > 0 { target[byte] = UInt8(truncatingIfNeeded: word) }
+  }
+  return packed
 }

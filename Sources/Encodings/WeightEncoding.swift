@@ -96,6 +96,7 @@ public enum EncodingRegistry {
   public static let all: [any WeightEncoding.Type] = [
     PlainFloats.self,
     GroupIntegers.self,
+    LevelGroups.self,
     GGUFBlocks.self,
     EntropyCoded.self,
   ]

@@ -51,44 +51,78 @@ public struct GPTQ: WeightQuantizer, Equatable {
     guard let moment = statistics.moment else {
       throw .needsStatistics(method: Self.method.rawValue)
     }
-    switch encoding {
-    case let encoding as GroupIntegers:
-      return try quantize(weight, moment, onto: encoding)
-    case let encoding as GGUFBlocks:
-      return try quantize(weight, moment, onto: encoding)
-    default:
-      throw .unsupportedPair(
-        method: Self.method.rawValue, encoding: encoding.name,
-        known: GroupIntegers.nameList + ", " + GGUFBlocks.nameList)
-    }
-  }
-
-  private func quantize(
-    _ weight: Matrix, _ moment: DoubleMatrix, onto encoding: GroupIntegers
-  ) throws(QuantizationError) -> QuantizedWeight {
-    let columns = weight.columns
-    let grids = try GroupGrids(
-      of: weight, encoding: encoding, importance: importance(.moment(moment), columns: columns),
-      search: search)
-    let diagonal = moment.diagonal
-    let order =
-      actOrder
-      ? (0..<columns).sorted { (diagonal[$1], $0) < (diagonal[$0], $1) } : Array(0..<columns)
-    let (factor, fallbacks) = try factor(of: moment, order: order)
-    let codes = round(weight, grids, factor: factor, order: order, encoding: encoding)
-    let encoded = encoding.encode(
-      outputs: weight.rows, inputs: columns, codes: codes, scales: grids.scaleBits,
-      zeros: grids.zeros.map { UInt8($0) })
+    let feedback = try feedback(of: moment, encoding: encoding, method: Self.method)
+    let encoded = try round(weight, moment, feedback, onto: encoding)
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
       relativeError: relativeError(weight, encoded, statistics: .moment(moment)),
-      isOutputError: true,
-      fallbacks: fallbacks,
-      deadInputs: diagonal.count { $0 == 0 })
+      isOutputError: true, fallbacks: feedback.fallbacks,
+      deadInputs: moment.diagonal.count { $0 == 0 })
+  }
+
+  /// What pushes errors on: the order of the columns, and the factor for it.
+  struct Feedback {
+    /// The columns in the order of rounding.
+    let order: [Int]
+    /// `[columns, columns]`, U of the damped H in that order.
+    let factor: [Float]
+    /// Times the damping was raised.
+    let fallbacks: Int
+  }
+
+  /// The encodings that are rounded onto.
+  static let encodingNames = [GroupedEncoding.nameList, GGUFBlocks.nameList].joined(separator: ", ")
+
+  /// Order and factor for an encoding.
+  func feedback(
+    of moment: DoubleMatrix, encoding: any WeightEncoding, method: QuantizationMethod
+  ) throws(QuantizationError) -> Feedback {
+    let order: [Int]
+    switch encoding {
+    case _ where GroupedEncoding(encoding) != nil: order = self.order(of: moment)
+    // A block is consecutive columns.
+    case is GGUFBlocks: order = Array(0..<moment.size)
+    default:
+      throw .unsupportedPair(
+        method: method.rawValue, encoding: encoding.name, known: Self.encodingNames)
+    }
+    let (factor, fallbacks) = try factor(of: moment, order: order)
+    return Feedback(order: order, factor: factor, fallbacks: fallbacks)
+  }
+
+  /// Algorithm 1 on a weight that has been checked.
+  func round(
+    _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback,
+    onto encoding: any WeightEncoding
+  ) throws(QuantizationError) -> EncodedMatrix {
+    if let blocks = encoding as? GGUFBlocks { return round(weight, feedback, onto: blocks) }
+    guard let grouped = GroupedEncoding(encoding) else {
+      preconditionFailure("feedback(of:encoding:method:) refused \(encoding.name)")
+    }
+    return try round(weight, moment, feedback, onto: grouped)
+  }
+
+  private func order(of moment: DoubleMatrix) -> [Int] {
+    let diagonal = moment.diagonal
+    return actOrder
+      ? diagonal.indices.sorted { (diagonal[$1], $0) < (diagonal[$0], $1) }
+      : Array(diagonal.indices)
+  }
+
+  private func round(
+    _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback, onto encoding: GroupedEncoding
+  ) throws(QuantizationError) -> EncodedMatrix {
+    let grids = try GroupGrids(
+      of: weight, encoding: encoding,
+      importance: importance(.moment(moment), columns: weight.columns), search: search)
+    let codes = round(
+      weight, grids, factor: feedback.factor, order: feedback.order, encoding: encoding)
+    return encoding.encode(
+      outputs: weight.rows, inputs: weight.columns, codes: codes, grids: grids)
   }
 
   /// U of the damped H in the order of rounding, as floats.
-  func factor(
+  private func factor(
     of moment: DoubleMatrix, order: [Int]
   ) throws(QuantizationError) -> (factor: [Float], fallbacks: Int) {
     let diagonal = moment.diagonal
@@ -124,7 +158,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
 
   /// The codes `[outputs, inputs]`, in the columns' own order.
   private func round(
-    _ weight: Matrix, _ grids: GroupGrids, factor: [Float], order: [Int], encoding: GroupIntegers
+    _ weight: Matrix, _ grids: GroupGrids, factor: [Float], order: [Int], encoding: GroupedEncoding
   ) -> [UInt8] {
     let columns = weight.columns
     var codes = [UInt8](repeating: 0, count: weight.rows * columns)
@@ -166,17 +200,17 @@ private struct GPTQRounding {
   let zeros: [Float]
   /// The group of each column.
   let groups: [Int]
-  let top: Float
+  let encoding: GroupedEncoding
 
   init(
     _ weight: Matrix, _ grids: GroupGrids, rows: Range<Int>, factor: [Float], order: [Int],
-    encoding: GroupIntegers
+    encoding: GroupedEncoding
   ) {
     let count = rows.count
     self.rows = count
     columns = weight.columns
     u = factor
-    top = Float(encoding.top)
+    self.encoding = encoding
     let size = encoding.groupSize(inputs: weight.columns)
     let groupCount = encoding.groups(inputs: weight.columns)
     groups = order.map { $0 / size }
@@ -218,9 +252,9 @@ private struct GPTQRounding {
     errors: inout MutableSpan<Float>
   ) {
     let group = groups[column] * rows..<(groups[column] + 1) * rows
-    roundColumn(
+    encoding.roundColumn(
       values, scales: scales.span.extracting(group), inverses: inverses.span.extracting(group),
-      zeros: zeros.span.extracting(group), top: top, quantized: &errors, codes: &codes)
+      zeros: zeros.span.extracting(group), quantized: &errors, codes: &codes)
     let inverse = 1 / u[column * columns + column]
     for i in values.indices { errors[i] = (values[i] - errors[i]) * inverse }
   }

@@ -14,11 +14,9 @@ import LinearAlgebra
 import Tensors
 
 extension GPTQ {
-  func quantize(
-    _ weight: Matrix, _ moment: DoubleMatrix, onto encoding: GGUFBlocks
-  ) throws(QuantizationError) -> QuantizedWeight {
+  /// Algorithm 1 into blocks; the columns keep their order.
+  func round(_ weight: Matrix, _ feedback: Feedback, onto encoding: GGUFBlocks) -> EncodedMatrix {
     let columns = weight.columns
-    let (factor, fallbacks) = try factor(of: moment, order: Array(0..<columns))
     let rowBytes = encoding.rowBytes(inputs: columns)
     var bytes = [UInt8](repeating: 0, count: weight.rows * rowBytes)
     let pieces = (weight.rows + Self.rowsAtOnce - 1) / Self.rowsAtOnce
@@ -31,17 +29,12 @@ extension GPTQ {
     ) { piece, blocks in
       let first = piece * Self.rowsAtOnce
       let rows = first..<min(first + Self.rowsAtOnce, weight.rows)
-      round(weight, rows, factor: factor, onto: encoding, into: &blocks)
+      round(weight, rows, factor: feedback.factor, onto: encoding, into: &blocks)
     }
     let layout = encoding.parts(outputs: weight.rows, inputs: columns)[0]
-    let encoded = EncodedMatrix(
+    return EncodedMatrix(
       encoding: encoding, outputs: weight.rows, inputs: columns,
       parts: [Tensor(.uint8, shape: layout.shape, copying: bytes)])
-    return QuantizedWeight(
-      encoded: encoded, method: Self.method,
-      relativeError: relativeError(weight, encoded, statistics: .moment(moment)),
-      isOutputError: true, fallbacks: fallbacks,
-      deadInputs: moment.diagonal.count { $0 == 0 })
   }
 
   /// Algorithm 1 on some rows, panel by panel.

@@ -9,38 +9,111 @@
 //          best are tried too, since a two-bit grid is decided by them
 
 import Encodings
+import Glibc
 import Tensors
+
+/// Encodings of a code a weight and a grid a group.
+enum GroupedEncoding {
+  case integers(GroupIntegers)
+  case levels(LevelGroups)
+
+  /// Nil for other encodings.
+  init?(_ encoding: any WeightEncoding) {
+    switch encoding {
+    case let encoding as GroupIntegers: self = .integers(encoding)
+    case let encoding as LevelGroups: self = .levels(encoding)
+    default: return nil
+    }
+  }
+
+  /// The names of all of them, as a message lists them.
+  static let nameList = GroupIntegers.nameList + ", " + LevelGroups.nameList
+
+  func groupSize(inputs: Int) -> Int {
+    switch self {
+    case .integers(let encoding): encoding.groupSize(inputs: inputs)
+    case .levels(let encoding): encoding.groupSize(inputs: inputs)
+    }
+  }
+
+  func groups(inputs: Int) -> Int {
+    switch self {
+    case .integers(let encoding): encoding.groups(inputs: inputs)
+    case .levels(let encoding): encoding.groups(inputs: inputs)
+    }
+  }
+
+  /// Scale and zero point of one group; levels have no zero point.
+  func grid(
+    of values: Span<Float>, importance: Span<Float>, search: GridSearch
+  ) -> (scale: Float, zero: Float) {
+    switch self {
+    case .integers(let encoding):
+      let grid = bestGrid(
+        of: values, importance: importance, encoding: encoding, search: search)
+      return (grid.scale, grid.zero)
+    case .levels(let encoding):
+      return (
+        bestScale(of: values, importance: importance, encoding: encoding, search: search), 0
+      )
+    }
+  }
+
+  /// Rounds a column of values, each on its own grid, with 1 / scale in `inverses`, 0 where the scale is 0.
+  func roundColumn(
+    _ values: Span<Float>, scales: Span<Float>, inverses: Span<Float>, zeros: Span<Float>,
+    quantized: inout MutableSpan<Float>, codes: inout MutableSpan<UInt8>
+  ) {
+    switch self {
+    case .integers(let encoding):
+      Tensors.roundColumn(
+        values, scales: scales, inverses: inverses, zeros: zeros, top: Float(encoding.top),
+        quantized: &quantized, codes: &codes)
+    case .levels(let encoding):
+      encoding.roundColumn(
+        values, scales: scales, inverses: inverses, quantized: &quantized, codes: &codes)
+    }
+  }
+
+  /// Packs codes `[outputs, inputs]` and grids.
+  func encode(outputs: Int, inputs: Int, codes: [UInt8], grids: GroupGrids) -> EncodedMatrix {
+    switch self {
+    case .integers(let encoding):
+      encoding.encode(
+        outputs: outputs, inputs: inputs, codes: codes,
+        scales: narrow(grids.scales.span, to: .float16), zeros: grids.zeros.map { UInt8($0) })
+    case .levels(let encoding):
+      encoding.encode(outputs: outputs, inputs: inputs, codes: codes, scales: grids.scales)
+    }
+  }
+}
 
 /// The grids of all groups of a matrix.
 struct GroupGrids {
-  /// `[outputs, groups]`, half patterns of the scales.
-  var scaleBits: [UInt16]
-  /// `[outputs, groups]`, what the patterns mean.
-  var scales: [Float]
+  /// `[outputs, groups]`, as they are stored.
+  let scales: [Float]
   /// `[outputs, groups]`, integers as floats.
-  var zeros: [Float]
+  let zeros: [Float]
 
   /// Chooses the grid of every group.
   ///
   /// - Parameter importance: One weight a column.
   init(
-    of weight: Matrix, encoding: GroupIntegers, importance: [Float], search: GridSearch
+    of weight: Matrix, encoding: GroupedEncoding, importance: [Float], search: GridSearch
   ) throws(QuantizationError) {
     let columns = weight.columns
     let groups = encoding.groups(inputs: columns), size = encoding.groupSize(inputs: columns)
-    let grids = ParallelLoop.map(weight.rows) { row -> [UniformGrid] in
+    let grids = ParallelLoop.map(weight.rows) { row -> [(scale: Float, zero: Float)] in
       let values = weight.values.span.extracting(weight.range(ofRow: row))
       return (0..<groups).map { group in
         let range = group * size..<min((group + 1) * size, columns)
-        return bestGrid(
+        return encoding.grid(
           of: values.extracting(range), importance: importance.span.extracting(range),
-          encoding: encoding, search: search)
+          search: search)
       }
     }
     let flat = grids.flatMap { $0 }
-    let scales = flat.map(\.scale)
-    self.scales = scales
-    scaleBits = narrow(scales.span, to: .float16)
+    scales = flat.map(\.scale)
     zeros = flat.map(\.zero)
     if scales.contains(where: { !$0.isFinite }) {
       throw .scaleTooLarge(largest: weight.values.reduce(0) { max($0, abs($1)) })
@@ -140,4 +213,70 @@ private func refitted(
   guard square > 0 else { return grid }
   return UniformGrid(
     scale: halfRounded(Float(product / square)), zero: grid.zero, top: grid.top)
+}
+
+/// The scale of one group of levels.
+///
+/// NF4 is searched from well inside the range, with both signs, as its levels are not symmetric. FP8's levels lie as
+/// densely at any size: only how the weights fall between them changes, over an octave.
+func bestScale(
+  of values: Span<Float>, importance: Span<Float>, encoding: LevelGroups, search: GridSearch
+) -> Float {
+  var largest: Float = 0
+  for i in values.indices where abs(values[i]) > largest { largest = abs(values[i]) }
+  func stored(_ scale: Float) -> Float {
+    let stored = encoding.scaleType == .float16 ? halfRounded(scale) : scale
+    // Below this 1 / scale is infinite: such weights are as good as 0.
+    return abs(stored) < 0x1p-126 ? 0 : stored
+  }
+  var best = stored(largest / encoding.top)
+  guard search == .mse, best.isFinite else { return best }
+  var least = encoding.error(of: values, weights: importance, scale: best)
+  func consider(_ candidate: Float) {
+    guard candidate != 0, candidate.isFinite else { return }
+    let error = encoding.error(of: values, weights: importance, scale: candidate)
+    if error < least {
+      least = error
+      best = candidate
+    }
+  }
+  let start = largest / encoding.top
+  if encoding.levels == .fp8 {
+    for step in -4...16 { consider(stored(start * Float(exp2(Double(step) / 16)))) }
+  } else {
+    for step in 1...50 {
+      for sign in [1, -1] as [Float] {
+        consider(stored(sign * start * (1.1 - 0.01 * Float(step))))
+      }
+    }
+  }
+  for _ in 0..<3 {
+    let before = best
+    consider(stored(refitted(best, values, importance, encoding)))
+    for factor in [0.99, 0.995, 1.005, 1.01] as [Float] { consider(stored(best * factor)) }
+    if best == before { break }
+  }
+  return best
+}
+
+/// The scale with the least weighted squared error for the codes that a scale gives.
+private func refitted(
+  _ scale: Float, _ values: Span<Float>, _ importance: Span<Float>, _ encoding: LevelGroups
+) -> Float {
+  guard scale != 0 else { return 0 }
+  let count = values.count
+  let scales = [Float](repeating: scale, count: count)
+  let inverses = [Float](repeating: 1 / scale, count: count)
+  var points = scales
+  var codes = [UInt8](repeating: 0, count: count)
+  var pointSpan = points.mutableSpan, codeSpan = codes.mutableSpan
+  encoding.roundColumn(
+    values, scales: scales.span, inverses: inverses.span, quantized: &pointSpan, codes: &codeSpan)
+  var product = 0.0, square = 0.0
+  for i in 0..<count {
+    let level = Double(points[i]) / Double(scale)
+    product += Double(importance[i]) * Double(values[i]) * level
+    square += Double(importance[i]) * level * level
+  }
+  return square > 0 ? Float(product / square) : scale
 }

@@ -18,6 +18,10 @@ public struct RTN: WeightQuantizer, Equatable {
   /// `rtn`.
   public static let method = QuantizationMethod.rtn
 
+  /// The encodings that are rounded onto.
+  static let encodingNames =
+    [PlainFloats.nameList, GroupedEncoding.nameList, GGUFBlocks.nameList].joined(separator: ", ")
+
   /// Quantizes a weight.
   public func quantize(
     _ weight: Matrix, statistics: InputStatistics, encoding: any WeightEncoding
@@ -25,8 +29,6 @@ public struct RTN: WeightQuantizer, Equatable {
     try check(weight, statistics, encoding)
     let encoded: EncodedMatrix
     switch encoding {
-    case let encoding as GroupIntegers:
-      encoded = try round(weight, statistics, onto: encoding)
     case let encoding as GGUFBlocks:
       encoded = encoding.encode(
         weight,
@@ -35,10 +37,11 @@ public struct RTN: WeightQuantizer, Equatable {
     case let encoding as PlainFloats:
       encoded = encoding.encode(weight)
     default:
-      throw .unsupportedPair(
-        method: Self.method.rawValue, encoding: encoding.name,
-        known: [PlainFloats.nameList, GroupIntegers.nameList, GGUFBlocks.nameList]
-          .joined(separator: ", "))
+      guard let grouped = GroupedEncoding(encoding) else {
+        throw .unsupportedPair(
+          method: Self.method.rawValue, encoding: encoding.name, known: Self.encodingNames)
+      }
+      encoded = try round(weight, statistics, onto: grouped)
     }
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
@@ -48,7 +51,7 @@ public struct RTN: WeightQuantizer, Equatable {
   }
 
   private func round(
-    _ weight: Matrix, _ statistics: InputStatistics, onto encoding: GroupIntegers
+    _ weight: Matrix, _ statistics: InputStatistics, onto encoding: GroupedEncoding
   ) throws(QuantizationError) -> EncodedMatrix {
     let grids = try GroupGrids(
       of: weight, encoding: encoding, importance: importance(statistics, columns: weight.columns),
@@ -67,14 +70,11 @@ public struct RTN: WeightQuantizer, Equatable {
       let zeros = (0..<columns).map { grids.zeros[row * groups + $0 / size] }
       var points = [Float](repeating: 0, count: columns)
       var pointSpan = points.mutableSpan
-      roundColumn(
+      encoding.roundColumn(
         weight.values.span.extracting(weight.range(ofRow: row)), scales: scales.span,
-        inverses: inverses.span, zeros: zeros.span, top: Float(encoding.top),
-        quantized: &pointSpan, codes: &target)
+        inverses: inverses.span, zeros: zeros.span, quantized: &pointSpan, codes: &target)
     }
-    return encoding.encode(
-      outputs: weight.rows, inputs: columns, codes: codes, scales: grids.scaleBits,
-      zeros: grids.zeros.map { UInt8($0) })
+    return encoding.encode(outputs: weight.rows, inputs: columns, codes: codes, grids: grids)
   }
 }
 

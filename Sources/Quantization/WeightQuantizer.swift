@@ -10,8 +10,15 @@ public enum QuantizationMethod: String, Sendable, CaseIterable {
   case rtn
   /// Column by column, each error pushed onto the columns not yet rounded.
   case gptq
+  /// GPTQ that also makes up for what the layers before have lost.
+  case qronos
   /// GPTQ onto integers of any size behind an entropy coder.
   case ec
+
+  /// Whether there is nothing to do without statistics of a layer's inputs.
+  public var needsCalibration: Bool { self != .rtn }
+  /// Whether statistics of the original model's inputs go into the method, beside those of the quantized one's.
+  public var readsOriginalInputs: Bool { self == .qronos || self == .ec }
 }
 
 /// How the range of a group's grid is chosen.
@@ -159,7 +166,9 @@ func check(
   guard count == 0 else { throw .notFinite(count: count, total: weight.values.count) }
   if let diagonal = statistics.diagonal {
     precondition(diagonal.count == weight.columns)
-    guard diagonal.allSatisfy(\.isFinite) else { throw .badStatistics }
+    guard diagonal.allSatisfy(\.isFinite),
+      statistics.cross?.diagonal.allSatisfy(\.isFinite) ?? true
+    else { throw .badStatistics }
   }
   guard weight.columns % encoding.columnMultiple == 0 else {
     throw .raggedColumns(

@@ -9,14 +9,15 @@ struct Quantize: ParsableCommand {
     abstract: "Store weights as integers of a few bits.",
     discussion: """
       ENCODING is intB-gN or intB-channel with B from 2 to 8 and N one of 16, 32, 64, 128, 256, and -sym \
-      for grids without zero points. A plain ENCODING is for the linear layers of all branches; \
+      for grids without zero points; fp8-gN, fp8-channel, nf4-gN, nf4-channel; or a block type of llama.cpp. \
+      A plain ENCODING is for the linear layers of all branches; \
       PATTERN=ENCODING is for the weights whose names match, embeddings and heads included, and \
       PATTERN=copy leaves them as they are. An interrupted run resumes when the same command runs again.
       """)
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
-  @Option(help: "rtn, gptq or ec.") var method = QuantizationMethod.gptq
+  @Option(help: "rtn, gptq, qronos or ec.") var method = QuantizationMethod.gptq
   @Option(help: "Stored bits over weights of all that is encoded, 1 to 8, such as 2.75.")
   var bits: Double?
   @Option(
@@ -59,12 +60,13 @@ struct Quantize: ParsableCommand {
   @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
   @Option(help: "Tokens of a calibration window.") var context = 256
   @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
-  @Option(help: "gptq: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
+  @Option(
+    help: "gptq, qronos: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
   var damping: Double?
-  @Option(help: "gptq: columns updated at once (default: 128).") var blockSize: Int?
+  @Option(help: "gptq, qronos: columns updated at once (default: 128).") var blockSize: Int?
   @Flag(
     inversion: .prefixedNo,
-    help: "gptq: columns with the largest activations first (default: yes).")
+    help: "gptq, qronos: columns with the largest activations first (default: yes).")
   var actOrder: Bool?
   @Option(help: "How grids are chosen: mse or minmax (default: mse).") var grid: GridSearch?
   @Flag(
@@ -101,7 +103,7 @@ struct Quantize: ParsableCommand {
     guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
       throw ValidationError("--imatrix is for --method rtn without --calibration")
     }
-    guard method == .rtn || !calibration.isEmpty else {
+    guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
     guard method == .ec || !encoding.isEmpty else {
@@ -183,9 +185,9 @@ struct Quantize: ParsableCommand {
       ("--damping", damping != nil), ("--block-size", blockSize != nil),
       ("--act-order", actOrder != nil),
     ]
-    if method != .gptq, let option = ofGPTQ.first(where: { $0.1 }) {
+    if method != .gptq, method != .qronos, let option = ofGPTQ.first(where: { $0.1 }) {
       throw ValidationError(
-        "\(option.0) does nothing with --method \(method.rawValue); it is for gptq")
+        "\(option.0) does nothing with --method \(method.rawValue); it is for gptq and qronos")
     }
     let ofCalibration: [(String, Bool)] = [
       ("--tokens", tokens != nil), ("--seed", seed != nil),

@@ -22,6 +22,23 @@ DTYPES = {
     "I8": "<i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "<u1",
 }
 ENCODING = re.compile(r"int([2-8])-(?:g(16|32|64|128|256)|(channel))(-sym)?")
+LEVELS = re.compile(r"(fp8|nf4)-(?:g(16|32|64|128|256)|(channel))")
+NF4 = np.array([
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+    -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+    0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+    0.7229568362236023, 1.0], np.float32)
+
+
+def e4m3(code):
+    exponent, fraction = code >> 3 & 15, code & 7
+    if code & 127 == 127:
+        return float("nan")
+    size = (1 + fraction / 8) * 2.0 ** (exponent - 7) if exponent else fraction / 8 * 2.0**-6
+    return -size if code & 128 else size
+
+
+FP8 = np.array([e4m3(code) for code in range(256)], np.float32)
 
 
 class BadBundle(Exception):
@@ -120,25 +137,32 @@ class Bundle:
     def parts_of(self, name):
         """The encoding of a weight and the suffixes of its parts."""
         entry = self.weights[name]
+        match = LEVELS.fullmatch(entry["encoding"])
+        if match is not None:
+            return match, [":codes", ":scales"]
         match = ENCODING.fullmatch(entry["encoding"])
         need(match is not None, f"{name}: unknown encoding {entry['encoding']}")
         return match, [":codes", ":scales"] + ([] if match[4] else [":zeros"])
 
     def decode(self, name):
         match, _ = self.parts_of(name)
-        bits = int(match[1])
+        levels = {"fp8": FP8, "nf4": NF4}.get(match[1])
+        bits = int(match[1]) if levels is None else 8 if match[1] == "fp8" else 4
         shape = self.weights[name]["shape"]
         need(len(shape) == 2 and all(is_integer(d) and 0 <= d < 2**31 for d in shape), f"{name}: shape {shape}")
         outputs, inputs = shape
         size = inputs if match[3] else int(match[2])
         groups = -(-inputs // size) if inputs else 0
         codes = unpack(self.part(name + ":codes", "U8", [outputs, -(-inputs * bits // 8)]), bits, inputs)
-        scales = self.part(name + ":scales", "F16", [outputs, groups]).astype(np.float32)
+        kind = "F32" if match[1] == "fp8" else "F16"
+        scales = self.part(name + ":scales", kind, [outputs, groups]).astype(np.float32)
+        group = np.arange(inputs) // max(size, 1)
+        if levels is not None:
+            return scales[:, group] * levels[codes]
         if match[4]:
             zeros = np.full((outputs, groups), 2 ** (bits - 1), np.uint8)
         else:
             zeros = unpack(self.part(name + ":zeros", "U8", [outputs, -(-groups * bits // 8)]), bits, groups)
-        group = np.arange(inputs) // max(size, 1)
         levels = (codes.astype(np.int16) - zeros.astype(np.int16)[:, group]).astype(np.float32)
         return scales[:, group] * levels
 

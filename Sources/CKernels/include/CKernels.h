@@ -106,6 +106,24 @@ void kernel_round_column(const float *_Nonnull x, const float *_Nonnull scales,
                          const float *_Nonnull inverses, const float *_Nonnull zeros, float top,
                          float *_Nonnull quantized, uint8_t *_Nonnull codes, size_t n);
 
+// level_groups.c: codes into a table of levels
+
+/// FP8 E4M3, 256 levels; NF4, 16 levels.
+enum { KERNEL_E4M3 = 0, KERNEL_NF4 = 1 };
+
+/// The levels of a kind, by code.
+void kernel_level_table(uint32_t kind, float *_Nonnull levels);
+/// out[i] = scale * levels[codes[i]]; codes are below the table's size.
+void kernel_decode_levels(const uint8_t *_Nonnull codes, const float *_Nonnull levels, float scale,
+                          float *_Nonnull out, size_t n);
+/// Weighted squared error of rounding x to scale * the nearest level, in 8 fixed lanes without contraction.
+float kernel_level_error(const float *_Nonnull x, const float *_Nonnull weights, uint32_t kind,
+                         float scale, float inverse, size_t n);
+/// Codes and scale * level of n values, each with its own scale.
+void kernel_round_levels(const float *_Nonnull x, const float *_Nonnull scales,
+                         const float *_Nonnull inverses, uint32_t kind, float *_Nonnull quantized,
+                         uint8_t *_Nonnull codes, size_t n);
+
 // gguf_*.c: ggml's block formats, as GGUF files store them. `type` is ggml's number of a format.
 
 /// What one block stores, as small integers; a format uses the fields it has.

@@ -87,7 +87,9 @@ public struct EncodingRule: Sendable, Equatable {
       (GroupIntegers.groupSizes.map { "g\($0)" } + ["channel"]).flatMap { group in
         ["int\(bits)-\(group)", "int\(bits)-\(group)-sym"]
       }
-    } + GGUFBlockType.allCases.map(\.name) + GGUFMix.names + ["f32", "f16", "bf16"]
+    } + LevelGroups.names + GGUFBlockType.allCases.map(\.name) + GGUFMix.names + [
+      "f32", "f16", "bf16",
+    ]
 }
 
 /// Why rules cannot be applied.

@@ -64,6 +64,9 @@ public struct QuantizeRequest: Sendable, Equatable {
         goal: rate ?? ownGoal, outputs: knowledge.outputs)
     case .gptq:
       GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search)
+    case .qronos:
+      Qronos(
+        GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search))
     }
   }
 
@@ -91,11 +94,15 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var usesGrids: Bool {
     rules.contains { rule in
       switch rule.target {
-      case .encode(let encoding): return encoding is GroupIntegers
-      case .choose(let encodings): return encodings.contains { $0 is GroupIntegers }
+      case .encode(let encoding): return Self.isGrid(encoding)
+      case .choose(let encodings): return encodings.contains(where: Self.isGrid)
       case .copy, .mix: return false
       }
     }
+  }
+
+  private static func isGrid(_ encoding: any WeightEncoding) -> Bool {
+    encoding is GroupIntegers || encoding is LevelGroups
   }
 
   /// The options that the result depends on, for the lineage.
@@ -114,7 +121,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     }
     if method == .ec { object["rates"] = .string(isAllocated ? "measured" : "equal") }
     if tiesGroups { object["tie-groups"] = true }
-    if method == .gptq {
+    if method == .gptq || method == .qronos {
       object["damping"] = .number(damping)
       object["block-size"] = .integer(blockSize)
       if usesGrids { object["act-order"] = .bool(actOrder) }
@@ -207,7 +214,7 @@ public struct QuantizeRun {
 
   /// Refuses what cannot work, before any work.
   func check() throws {
-    guard FamilyRegistry.family(of: input) != nil || request.method == .rtn else {
+    guard FamilyRegistry.family(of: input) != nil || !request.method.needsCalibration else {
       throw CheckpointError(
         path: input.path,
         .unsupported(
@@ -220,7 +227,7 @@ public struct QuantizeRun {
           "an importance matrix with \(request.method.rawValue) or with calibration text (it is for rtn alone)"
         ))
     }
-    if request.method != .rtn, request.calibration == nil {
+    if request.method.needsCalibration, request.calibration == nil {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
     }
     let chooses = request.rules.contains { if case .choose = $0.target { true } else { false } }

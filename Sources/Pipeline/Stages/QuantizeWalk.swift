@@ -44,9 +44,12 @@ final class QuantizeWalk {
 
   func run(network: (any Network)?, set: CalibrationSet?) throws -> [FinishedLayer] {
     guard let network else { return try runUnknown() }
+    let embedding = network.embedding.matrix
     try quantizeEmbedding(network, set)
     if let set {
-      var stream = LayerStream(network: network, set: set)
+      var stream = LayerStream(
+        network: network, set: set,
+        originalEmbedding: request.method.readsOriginalInputs ? embedding : nil)
       for (index, sublayer) in network.sublayers.enumerated() {
         setting.progress("quantize", Double(index) / Double(network.sublayers.count))
         try quantize(sublayer, stream)
@@ -54,7 +57,7 @@ final class QuantizeWalk {
       }
       if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
         try quantize(model.head) {
-          let statistics = InputStatistics.moment(stream.headInputs(of: model).mean())
+          let statistics = self.headStatistics(stream, model)
           return setting.knowledge?.head(statistics) ?? LayerKnowledge(statistics: statistics)
         }
       }
@@ -76,25 +79,44 @@ final class QuantizeWalk {
   /// One branch, group by group.
   private func quantize(_ sublayer: any Sublayer, _ stream: LayerStream) throws {
     let groups = sublayer.groups
-    var early: [Int: DoubleMatrix] = [:]
+    var early: [Int: InputStatistics] = [:]
     let needed = groups.indices.filter { groups[$0].contains(where: isEncoded) }
     if !request.trueSequential {
       // All of them before the first layer changes, in a resumed run too: the bytes must be the same.
       for group in needed {
-        early[group] = stream.inputs(ofGroup: group).mean()
+        early[group] = statistics(stream, group)
       }
     }
     for group in needed {
-      var moment = early[group]
+      var known = early[group]
       for linear in groups[group] {
         try quantize(linear) {
-          let current = moment ?? stream.inputs(ofGroup: group).mean()
-          moment = current
-          return setting.knowledge?.layer(linear.weightName, .moment(current))
-            ?? LayerKnowledge(statistics: .moment(current))
+          let current = known ?? self.statistics(stream, group)
+          known = current
+          return setting.knowledge?.layer(linear.weightName, current)
+            ?? LayerKnowledge(statistics: current)
         }
       }
     }
+  }
+
+  /// What the method wants to know of a group's inputs.
+  private func statistics(_ stream: LayerStream, _ group: Int) -> InputStatistics {
+    guard request.method.readsOriginalInputs else {
+      return .moment(stream.inputs(ofGroup: group).mean())
+    }
+    let (moment, cross) = stream.pairedInputs(ofGroup: group).means()
+    return .asymmetric(moment: moment, cross: cross)
+  }
+
+  private func headStatistics(
+    _ stream: LayerStream, _ model: any LanguageModel
+  ) -> InputStatistics {
+    guard request.method.readsOriginalInputs else {
+      return .moment(stream.headInputs(of: model).mean())
+    }
+    let (moment, cross) = stream.pairedHeadInputs(of: model).means()
+    return .asymmetric(moment: moment, cross: cross)
   }
 
   /// The embedding comes first, so that all branches see it as it will be. As a tied head it is measured
@@ -117,11 +139,14 @@ final class QuantizeWalk {
         self.setting.progress("head statistics", Double(index) / Double(network.sublayers.count))
         stream.advance()
       }
+      // Nothing is quantized yet: the inputs are the original ones.
       let moment = stream.headInputs(of: model).mean()
-      guard self.request.method == .ec, let knowledge = self.setting.knowledge else {
-        return LayerKnowledge(statistics: .moment(moment))
+      if self.request.method == .ec, let knowledge = self.setting.knowledge {
+        return knowledge.embedding(head: moment)
       }
-      return knowledge.embedding(head: moment)
+      return LayerKnowledge(
+        statistics: self.request.method.readsOriginalInputs
+          ? .asymmetric(moment: moment, cross: moment) : .moment(moment))
     }
   }
 

@@ -16,6 +16,7 @@ import numpy as np
 
 ENCODINGS = [f"int{bits}-{group}{sign}" for bits in range(2, 9) for group, sign in
              [("g16", ""), ("g32", "-sym"), ("channel", ""), ("channel", "-sym")]]
+ENCODINGS += [f"{levels}-{group}" for levels in ["fp8", "nf4"] for group in ["g16", "g32", "channel"]]
 HERE = pathlib.Path(__file__).resolve().parent
 
 

@@ -59,7 +59,7 @@ public struct QuantizeStageOptions: StageOptions {
 
   /// GPTQ needs calibration text.
   public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
-    method != .rtn && recipe.calibration == nil
+    method.needsCalibration && recipe.calibration == nil
       ? ("method \(method.rawValue)", "calibration") : nil
   }
 
@@ -69,12 +69,14 @@ public struct QuantizeStageOptions: StageOptions {
     fields: [
       .init(
         "method", \.method, .choice(),
-        "How codes are found: round to nearest, GPTQ with calibration text, or entropy-coded GPTQ."),
+        "How codes are found: round to nearest, GPTQ with calibration text, Qronos, which is GPTQ towards the "
+          + "original model's outputs, or entropy-coded GPTQ."),
       .init(
         "encoding", \.encoding, .encoding, required: true,
         "`int2` to `int8` with `-g16`, `-g32`, `-g64`, `-g128`, `-g256` or `-channel`, for every linear "
-          + "layer that no override names; a block type or file type of llama.cpp; `ec` with method ec, for "
-          + "embeddings and heads too; or several names with commas, from which a goal chooses."
+          + "layer that no override names; `fp8` or `nf4` with the same endings; a block type or file type of "
+          + "llama.cpp; `ec` with method ec, for embeddings and heads too; or several names with commas, from "
+          + "which a goal chooses."
       ),
       .init(
         "bits", \.bits, .optional(.number(1...8)),
