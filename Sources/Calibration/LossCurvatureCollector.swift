@@ -140,16 +140,14 @@ final class CurvatureCollector: GradientObserver {
       }
     }
     Self.addColumns(of: logits, to: &headDiagonal) { $0 * (1 - $0) }
-    let probabilities = logits
     headWeights = []
     for row in 0..<rows {
-      let p = probabilities.values.span.extracting(row * columns..<(row + 1) * columns)
+      let p = logits.values.span.extracting(row * columns..<(row + 1) * columns)
       let variance: Float = 1 - dot(p, p)
       headWeights.append(max(0, variance).squareRoot())
     }
     let labels = ParallelLoop.map(rows) { row in
-      Self.label(
-        probabilities.values.span.extracting(row * columns..<(row + 1) * columns), draws[row])
+      Self.label(logits.values.span.extracting(row * columns..<(row + 1) * columns), draws[row])
     }
     for (row, label) in labels.enumerated() { logits.values[row * columns + label] -= 1 }
   }
@@ -169,15 +167,16 @@ final class CurvatureCollector: GradientObserver {
   /// The means. The sums are used up.
   func result(tokens: Int, samples: Int) -> LossCurvature {
     var measured: [String: LayerCurvature] = [:]
-    for (name, sums) in layers {
+    // Each sum goes as its mean comes, so that no two copies of all exist.
+    for name in layers.keys.sorted() {
+      guard var sums = layers.removeValue(forKey: name) else { continue }
       let scale = 1 / Double(max(1, sums.tokens))
       measured[name] = LayerCurvature(
-        tokens: sums.tokens, output: sums.output?.mean(),
+        tokens: sums.tokens, output: sums.output.take()?.mean(),
         outputDiagonal: sums.diagonal.map { $0 * scale },
         weightedInput: Self.weighted(sums.weightedInput, total: sums.diagonal.reduce(0, +)),
         inputTrace: sums.inputSquares * scale, weightTrace: sums.weightSquares * scale)
     }
-    layers = [:]
     let head = headName.map { _ in
       HeadCurvature(
         outputDiagonal: headDiagonal.map { $0 / Double(samples) },

@@ -3,6 +3,8 @@
 //
 // Source   Lifar, Savkin, Ordentlich, Polyanskiy, "WaterSIC", ICML 2026, arXiv:2603.04956
 // Given    W [outputs, inputs]; H = mean of x x^T; M = H + damping I = (U^T U)^-1, U upper triangular; bits a weight
+// Drift    with C = mean of x y^T, x the original model's inputs and y those by now, W + W (C - H) (H + damping)^-1 takes
+//          the place of W (Qronos.swift)
 // Target   W' = W H M^-1: (w - q) H (w - q)^T + damping q q^T = (w' - q) M (w' - q)^T + a constant, and q q^T is what
 //          codes cost in bits. With damping = water level / variance of weights, components of H under water
 //          get no bits (Wiener's estimate, as in Zamir, "Lattice Coding for Signals and Networks", chapter 4)
@@ -100,7 +102,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     precondition(outputs.count.map { $0 == weight.rows } ?? true)
     let (moment, isKnown) = Self.moment(statistics, columns: weight.columns)
     let diagonal = moment.diagonal
-    var live = weight
+    var live = try Self.corrected(weight, statistics)
     for (column, value) in diagonal.enumerated() where value == 0 {
       for row in 0..<weight.rows { live.values[row * weight.columns + column] = 0 }
     }
@@ -117,6 +119,22 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
       encoded: encoded, method: Self.method,
       relativeError: relativeError(weight, encoded, statistics: statistics),
       isOutputError: isKnown, fallbacks: fallbacks, deadInputs: diagonal.count { $0 == 0 })
+  }
+
+  /// The weights that best give the original model's outputs from the inputs as they are by now.
+  private static func corrected(
+    _ weight: Matrix, _ statistics: InputStatistics
+  ) throws(QuantizationError) -> Matrix {
+    guard let moment = statistics.moment, let cross = statistics.cross else { return weight }
+    // Nothing has moved before the first layer.
+    guard moment.values != cross.values else { return weight }
+    let rounding = GPTQ(actOrder: false)
+    let order = Array(0..<moment.size)
+    let (factor, fallbacks) = try rounding.factor(of: moment, order: order)
+    let feedback = GPTQ.Feedback(order: order, factor: factor, fallbacks: fallbacks)
+    let target = Qronos.target(of: weight, moment, cross, feedback)
+    guard countNotFinite(target.values.span) == 0 else { throw .badStatistics }
+    return target
   }
 
   /// H, as far as it is known.

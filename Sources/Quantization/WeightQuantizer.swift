@@ -18,7 +18,7 @@ public enum QuantizationMethod: String, Sendable, CaseIterable {
   /// Whether there is nothing to do without statistics of a layer's inputs.
   public var needsCalibration: Bool { self != .rtn }
   /// Whether statistics of the original model's inputs go into the method, beside those of the quantized one's.
-  public var readsOriginalInputs: Bool { self == .qronos }
+  public var readsOriginalInputs: Bool { self == .qronos || self == .ec }
 }
 
 /// How the range of a group's grid is chosen.

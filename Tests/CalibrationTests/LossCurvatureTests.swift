@@ -210,6 +210,27 @@ import Testing
     }
   }
 
+  /// Two sequences of one token: the second one's part of `Σ |g|² x xᵀ` is what the first one's leaves.
+  @Test func inputsAreWeightedByTheSquareOfTheGradient() throws {
+    let model = try Self.decoder("llama")
+    let pair = CalibrationSet(sequences: [[5], [9]], tokensAsked: 2)
+    let first = LossCurvature.measure(
+      model, set: CalibrationSet(sequences: [[5]], tokensAsked: 1))
+    let both = LossCurvature.measure(model, set: pair)
+    let second = Self.inputs(model, CalibrationSet(sequences: [[9]], tokensAsked: 1))
+    for (name, layer) in both.layers {
+      let alone = try #require(first.layers[name]), x = try #require(second[name])
+      let trace = 2 * layer.trace - alone.trace
+      let largest = x.diagonal.reduce(0, max) * layer.trace
+      let wrong = x.values.indices.filter { index in
+        let whole = 2 * layer.trace * layer.weightedInput.values[index]
+        let rest = whole - alone.trace * alone.weightedInput.values[index]
+        return abs(rest - trace * x.values[index]) > 1e-4 * largest
+      }
+      #expect(wrong.isEmpty, "\(name)")
+    }
+  }
+
   /// A limit keeps the diagonal alone and changes no other number; so does the choice of weights.
   @Test func limitsAndChoices() throws {
     let model = try Self.decoder("llama")

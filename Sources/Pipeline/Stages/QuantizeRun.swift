@@ -94,14 +94,14 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var usesGrids: Bool {
     rules.contains { rule in
       switch rule.target {
-      case .encode(let encoding): return Self.hasGrids(encoding)
-      case .choose(let encodings): return encodings.contains(where: Self.hasGrids)
+      case .encode(let encoding): return Self.isGrid(encoding)
+      case .choose(let encodings): return encodings.contains(where: Self.isGrid)
       case .copy, .mix: return false
       }
     }
   }
 
-  private static func hasGrids(_ encoding: any WeightEncoding) -> Bool {
+  private static func isGrid(_ encoding: any WeightEncoding) -> Bool {
     encoding is GroupIntegers || encoding is LevelGroups
   }
 
@@ -245,8 +245,7 @@ public struct QuantizeRun {
       }
       guard FamilyRegistry.family(of: input) != nil, request.calibration != nil else {
         throw AllocationError(
-          description:
-            "a goal for the whole model needs --calibration FILE and a known architecture"
+          description: "a goal for the whole model needs --calibration FILE and a known architecture"
         )
       }
     }

@@ -139,14 +139,14 @@ final class QuantizeWalk {
         self.setting.progress("head statistics", Double(index) / Double(network.sublayers.count))
         stream.advance()
       }
+      // Nothing is quantized yet: the inputs are the original ones.
       let moment = stream.headInputs(of: model).mean()
-      guard self.request.method == .ec, let knowledge = self.setting.knowledge else {
-        // Nothing is quantized yet: the inputs are the original ones.
-        return LayerKnowledge(
-          statistics: self.request.method.readsOriginalInputs
-            ? .asymmetric(moment: moment, cross: moment) : .moment(moment))
+      if self.request.method == .ec, let knowledge = self.setting.knowledge {
+        return knowledge.embedding(head: moment)
       }
-      return knowledge.embedding(head: moment)
+      return LayerKnowledge(
+        statistics: self.request.method.readsOriginalInputs
+          ? .asymmetric(moment: moment, cross: moment) : .moment(moment))
     }
   }
 

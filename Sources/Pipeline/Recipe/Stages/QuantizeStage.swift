@@ -75,13 +75,12 @@ public struct QuantizeStageOptions: StageOptions {
         "encoding", \.encoding, .encoding, required: true,
         "`int2` to `int8` with `-g16`, `-g32`, `-g64`, `-g128`, `-g256` or `-channel`, for every linear "
           + "layer that no override names; `fp8` or `nf4` with the same endings; a block type or file type of "
-          + "llama.cpp; `ec` with method ec, for embeddings and heads too; or several names with commas, from which "
-          + "a goal chooses."
+          + "llama.cpp; `ec` with method ec, for embeddings and heads too; or several names with commas, from "
+          + "which a goal chooses."
       ),
       .init(
         "bits", \.bits, .optional(.number(1...8)),
-        "Stored bits over the weights that ec encodes, or that a list of encodings is for; any number."
-      ),
+        "Stored bits over the weights that ec encodes, or that a list of encodings is for; any number."),
       .init(
         "budget", \.budget, .optional(.located("a size such as `9MB`")),
         "Bytes of the whole packed file, shared among the tensors by what the model feels of each."),
