@@ -35,7 +35,7 @@ import Testing
   ) throws -> Double {
     let sizes = moment.diagonal.map { $0.squareRoot() }
     let powers = sizes.map { Double(Float(pow($0, exponent))) }
-    let middle = (powers.max()! * powers.min()!).squareRoot()
+    let middle = (powers.reduce(0, max) * powers.reduce(.infinity, min)).squareRoot()
     let factors = powers.map { Float($0 / middle) }
     var scaled = weight
     for i in scaled.values.indices { scaled.values[i] *= factors[i % weight.columns] }
@@ -101,7 +101,7 @@ import Testing
   func clippingNeverCostsAGroup(_ name: String) throws {
     let sample = Sample("clip"), encoding = try #require(EncodingRegistry.encoding(named: name))
     let weight = sample.weights[0]
-    let size = name.hasSuffix("sym") ? 64 : Int(name.split(separator: "g")[1])!
+    let size = name.hasSuffix("sym") ? 64 : try #require(Int(name.split(separator: "g")[1]))
     func errors(_ quantizer: any WeightQuantizer) throws -> [Double] {
       let decoded = try quantizer.quantize(
         weight, statistics: .moment(sample.moment), encoding: encoding
