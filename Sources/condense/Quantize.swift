@@ -50,7 +50,7 @@ struct Quantize: ParsableCommand {
   var encoding: [String] = []
   @Option(
     parsing: .upToNextOption,
-    help: ArgumentHelp("Calibration text; encoders read a sentence a line.", valueName: "file"))
+    help: ArgumentHelp("Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.", valueName: "file"))
   var calibration: [String] = []
   @Option(
     help: ArgumentHelp(

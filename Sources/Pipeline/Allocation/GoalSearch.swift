@@ -58,7 +58,7 @@ struct GoalSearch {
   private var request: QuantizeRequest { stage.request }
 
   /// Tokens of the drift of single tensors: their relations matter, and there are many tensors.
-  private static let sensitivityTokens = 4096
+  private static let sensitivityTokens = 2048
   /// Walks that a goal may take.
   private static let attempts = 5
   /// Room for the drift in the packed file's manifest.

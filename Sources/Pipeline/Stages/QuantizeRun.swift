@@ -183,11 +183,13 @@ public struct QuantizeRun {
   }
 
   /// Loads the calibration set, for architectures that are known.
-  func loadCalibration() throws -> LoadedCalibration? {
+  func loadCalibration(
+    progress: (String, Double) -> Void = { _, _ in }
+  ) throws -> LoadedCalibration? {
     guard let calibration = request.calibration, FamilyRegistry.family(of: input) != nil else {
       return nil
     }
-    let loaded = try calibration.load(for: try Model(input))
+    let loaded = try calibration.load(for: try Model(input), progress: progress)
     return LoadedCalibration(
       set: loaded.set, rest: loaded.rest,
       json: calibration.json(used: loaded.set.tokensUsed, hashes: loaded.hashes))
@@ -270,7 +272,7 @@ public struct QuantizeRun {
   ) throws -> StageResult {
     let assignment = try assignment()
     try check()
-    let loaded = try loadCalibration()
+    let loaded = try loadCalibration(progress: progress)
     let imatrix = try request.imatrix.map { try ImportanceFile(path: $0, for: input) }
     let inputHash = try inputHash ?? contentHash(of: input)
     let calibration = loaded?.json ?? imatrix?.json ?? .null
