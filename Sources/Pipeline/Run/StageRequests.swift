@@ -36,6 +36,7 @@ extension QuantizeStageOptions {
       })
     request.goal = try goal()
     request.rates = rates
+    request.usesCurvature = curvature
     request.tiesGroups = tieGroups
     request.measuresLimit = limit && recipe.calibration != nil
     request.damping = damping

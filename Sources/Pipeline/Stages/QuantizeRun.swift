@@ -21,6 +21,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var goal: ModelGoal?
   /// ec: how the tensors' rates follow from the goal.
   public var rates = RateChoice.measured
+  /// ec: outputs count by the loss's curvature; otherwise all alike.
+  public var usesCurvature = true
   /// Tensors that read the same inputs share an encoding, where one is chosen from a list.
   public var tiesGroups = false
   /// Whether each layer's distance to the rate–distortion limit is told: eigenvalues of its second-moment matrix.
@@ -122,6 +124,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     case nil: break
     }
     if method == .ec { object["rates"] = .string(isAllocated ? "measured" : "equal") }
+    if method == .ec { object["curvature"] = .bool(usesCurvature) }
     if tiesGroups { object["tie-groups"] = true }
     if measuresLimit { object["limit"] = true }
     if method == .gptq || method == .qronos {
