@@ -270,7 +270,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
         dampings.append((group.rows, first.damping, first.factor))
         continue
       }
-      let level = 
+      let level =
         exp2(2 * (start + group.exponent / 8 - logs)) / (isTrellis ? Self.trellisNoise : 12)
       // Up to a row without any bits: the rate formula holds for water below the weights alone.
       let share = min(Self.largestDamping, level / variance / mean)

@@ -77,7 +77,8 @@ extension EntropyCoded {
     // A trellis starts again with a block.
     if matrix.isTrellis { blockRows += -blockRows & (Trellis.segment - 1) }
     var stream = head(matrix, classes, blockRows: blockRows, zerosTakeBits: zerosTakeBits)
-    let columns = classes.columnClasses(exponents: matrix.exponents), rows = classes.rowClasses(exponents: matrix.rowExponents)
+    let columns = classes.columnClasses(exponents: matrix.exponents),
+      rows = classes.rowClasses(exponents: matrix.rowExponents)
     let map = SpreadMap(
       half: classes.half, columnClasses: columns, rowClasses: rows,
       trellis: matrix.isTrellis, decoding: false)
@@ -188,7 +189,8 @@ extension EntropyCoded {
   }
 
   private static func encodeRow(
-    _ symbols: Span<UInt8>, _ map: SpreadMap, start: Int, _ columns: [UInt16], states: inout [UInt32],
+    _ symbols: Span<UInt8>, _ map: SpreadMap, start: Int, _ columns: [UInt16],
+    states: inout [UInt32],
     _ words: inout [UInt16], _ position: Int
   ) -> Int {
     unsafe symbols.withUnsafeBufferPointer { symbols in

@@ -90,7 +90,8 @@ struct DecodedCodes {
                 out + index * inputs, &places, &values, inputs)
               if head.isTrellis {
                 unsafe kernel_trellis_follow(
-                  &followed, start, map.odd, &columns, out + index * inputs, inputs, places, &values,
+                  &followed, start, map.odd, &columns, out + index * inputs, inputs, places,
+                  &values,
                   count)
               }
               guard count > 0 else { continue }

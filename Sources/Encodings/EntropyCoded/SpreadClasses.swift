@@ -169,7 +169,8 @@ extension SpreadClasses {
     let others = sampledColumns.map { all[$0] }
     let old = rows, shift = rowShift
     let found = ParallelLoop.map(sample.lines) { row in
-      sample.descend(row, base: -rowExponents[row], start: old[row], shift: shift, others: others, costs: costs)
+      sample.descend(
+        row, base: -rowExponents[row], start: old[row], shift: shift, others: others, costs: costs)
     }
     rows = found.map(\.number)
     return found.reduce(0) { $0 + $1.bits }
