@@ -85,3 +85,64 @@ PER_CPU void kernel_trellis_round(const float *x, float step, float inverse, flo
     errors[i] = (x[i] - v * step) * divisor;
   }
 }
+
+// What a survivor's rows from `first` on aim at once this row's error is passed on.
+static inline void pass_on(const float *restrict from, const float *restrict shares, float error,
+                           float *restrict to, size_t first, size_t n) {
+  for (size_t r = first; r < n; ++r) to[r] = from[r] - error * shares[r];
+}
+
+// Per-survivor processing: Raheli, Polydoros, Tzou, IEEE Trans. Commun. 43 (1995).
+PER_CPU void kernel_trellis_round_passing(const float *x, const float *steps, const float *shares,
+                                          float divisor, int32_t *codes, float *errors, size_t n) {
+  float buffers[2][STATES * SEGMENT];
+  float sums[STATES], points[SEGMENT][STATES];
+  uint8_t decisions[SEGMENT][STATES];
+  n = n < SEGMENT ? n : SEGMENT;
+  // What each survivor aims at, now and after the next row.
+  float *now = buffers[0], *then = buffers[1];
+  for (size_t s = 0; s < STATES; ++s) {
+    memcpy(now + SEGMENT * s, x, n * sizeof *x);
+    sums[s] = s == 0 ? 0 : 0x1p20f;
+  }
+  for (size_t i = 0; i < n; ++i) {
+    float next[STATES], taken[STATES];
+    const float own = steps[i], inverse = 1 / own;
+    for (uint32_t s = 0; s < STATES; ++s) {
+      float least = 0, point = 0;
+      uint32_t choice = 0;
+      for (uint32_t b = 0; b < 2; ++b) {
+        uint32_t before = (s & 3) << 1 | b;
+        uint32_t parity = (s >> 2 ^ before ^ before >> 2) & 1;
+        float u = bounded(now[SEGMENT * before + i] * inverse);
+        float v = nearest(u, rests[(before & 2) | parity]);
+        float sum = sums[before] + (u - v) * (u - v);
+        if (b == 1 && sum >= least) continue;
+        least = sum;
+        point = v;
+        choice = b;
+      }
+      next[s] = least;
+      points[i][s] = point;
+      decisions[i][s] = (uint8_t)choice;
+      uint32_t before = (s & 3) << 1 | choice;
+      taken[s] = now[SEGMENT * before + i] - point * own;
+    }
+    for (uint32_t s = 0; s < STATES; ++s) {
+      uint32_t before = (s & 3) << 1 | decisions[i][s];
+      pass_on(now + SEGMENT * before, shares + n * i, taken[s], then + SEGMENT * s, i + 1, n);
+    }
+    memcpy(sums, next, sizeof sums);
+    float *swap = now;
+    now = then;
+    then = swap;
+  }
+  uint32_t state = 0;
+  for (uint32_t s = 1; s < STATES; ++s) state = sums[s] < sums[state] ? s : state;
+  for (size_t i = n; i-- > 0;) {
+    float v = points[i][state];
+    codes[i] = (int32_t)v;
+    errors[i] = (x[i] - v * steps[i]) * divisor;
+    state = (state & 3) << 1 | decisions[i][state];
+  }
+}

@@ -220,8 +220,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
 
   /// Whether columns go along a trellis.
   private func usesTrellis(_ weight: Matrix) -> Bool {
-    if case .moment = outputs { return false }
-    return weight.rows >= Self.trellisRows && expectedBits <= Self.trellisBits
+    weight.rows >= Self.trellisRows && expectedBits <= Self.trellisBits
   }
 
   private static func mean(_ values: [Int]) -> Double {

@@ -48,7 +48,7 @@ extension EntropyCodedGPTQ {
       dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)],
       outputFactor: DoubleMatrix? = nil, isTrellis: Bool = false, blockSize: Int, sweeps: Int
     ) {
-      precondition(!isTrellis || (dampings.count <= 1 && outputFactor == nil))
+      precondition(!isTrellis || dampings.count <= 1)
       self.isTrellis = isTrellis
       precondition(outputFactor == nil || dampings.count <= 1)
       self.outputFactor = outputFactor?.values.map { Float($0) }

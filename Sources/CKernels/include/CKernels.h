@@ -230,6 +230,12 @@ void kernel_trellis_follow(uint8_t *_Nonnull states, const uint16_t *_Nonnull co
 /// (x[i] * inverse - v)^2; errors[i] = (x[i] - v * step) * divisor. n is at most 128.
 void kernel_trellis_round(const float *_Nonnull x, float step, float inverse, float divisor,
                           int32_t *_Nonnull codes, float *_Nonnull errors, size_t n);
+/// The same where row i has the step steps[i] and takes its error, times shares[i * n + r], off what row r > i aims at:
+/// each state's path passes on its own errors, so that the least sum is no longer certain. errors[i] = (x[i] - v *
+/// steps[i]) * divisor.
+void kernel_trellis_round_passing(const float *_Nonnull x, const float *_Nonnull steps,
+                                  const float *_Nonnull shares, float divisor,
+                                  int32_t *_Nonnull codes, float *_Nonnull errors, size_t n);
 /// Encodes a row from its end: words go to words[position - 1] and down; returns the new position. An
 /// encoder's table is 128 entries, first slot << 16 | frequency; no symbol has frequency 0.
 size_t kernel_rans_encode_row(uint32_t *_Nonnull state, const uint32_t *_Nonnull tables,

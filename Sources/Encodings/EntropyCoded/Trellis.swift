@@ -55,4 +55,36 @@ extension Trellis {
       }
     }
   }
+
+  /// Rounds a segment whose rows pass their errors on to the rows after them. Every state's path passes on its own errors.
+  ///
+  /// - Parameters:
+  ///   - values: One value a row, at most `segment` of them.
+  ///   - steps: The steps of the rows; none is 0.
+  ///   - shares: `[rows, rows]`: row r aims at its value less the sum over earlier rows i of error i · shares[i, r].
+  ///   - divisor: Multiplies what is left of each value.
+  ///   - codes: Receives the codes, below 2²² in size.
+  ///   - errors: Receives (value − code · step) · divisor.
+  public static func roundPassing(
+    _ values: Span<Float>, steps: Span<Float>, shares: Span<Float>, divisor: Float,
+    codes: inout MutableSpan<Int32>, errors: inout MutableSpan<Float>
+  ) {
+    let count = values.count
+    precondition(count <= segment && codes.count == count && errors.count == count)
+    precondition(steps.count == count && shares.count == count * count)
+    unsafe values.withUnsafeBufferPointer { x in
+      unsafe steps.withUnsafeBufferPointer { steps in
+        unsafe shares.withUnsafeBufferPointer { shares in
+          unsafe codes.withUnsafeMutableBufferPointer { c in
+            unsafe errors.withUnsafeMutableBufferPointer { e in
+              guard let x = x.baseAddress, let c = c.baseAddress, let e = e.baseAddress,
+                let steps = steps.baseAddress, let shares = shares.baseAddress
+              else { return }
+              unsafe kernel_trellis_round_passing(x, steps, shares, divisor, c, e, count)
+            }
+          }
+        }
+      }
+    }
+  }
 }
