@@ -76,6 +76,67 @@ import Testing
     #expect((1.02...1.06).contains(gain))
   }
 
+  /// A survivor of the slow recursion: its sum, and what its later rows aim at.
+  private struct Survivor {
+    var sum: Double
+    var aim: [Double]
+  }
+
+  /// The least sum that per-survivor processing finds, in Double.
+  private static func leastPassing(
+    _ values: [Double], _ steps: [Double], _ shares: [Double]
+  ) -> Double {
+    let n = values.count
+    var survivors = [0: Survivor(sum: 0, aim: values)]
+    for i in 0..<n {
+      var next: [Int: Survivor] = [:]
+      for (state, survivor) in survivors {
+        let odd = state & 2 == 2 ? 1.0 : 0.0, value = survivor.aim[i] / steps[i]
+        for parity in 0...1 {
+          let k = 2 * (((value + odd) / 2 - Double(parity)) / 2).rounded() + Double(parity)
+          let error = value - (2 * k - odd)
+          var own = survivor
+          own.sum += error * error
+          for r in i + 1..<max(n, i + 1) { own.aim[r] -= error * steps[i] * shares[i * n + r] }
+          let place = Trellis.next(state, k: parity)
+          if own.sum < next[place]?.sum ?? .infinity { next[place] = own }
+        }
+      }
+      survivors = next
+    }
+    return survivors.values.map(\.sum).min() ?? 0
+  }
+
+  @Test(arguments: [0, 1, 2, 40, 128], [0, 0.3])
+  func passesErrorsOn(_ n: Int, _ size: Double) {
+    var stream = RandomStream(test: "passing")
+    for _ in 0..<5 {
+      let values = (0..<n).map { _ in Float(stream.normal()) }
+      let steps = (0..<n).map { _ in Float(0.2 + 0.1 * stream.normal().magnitude) }
+      let shares = (0..<n * n).map { $0 / n < $0 % n ? Float(size * stream.normal()) : 9 }
+      var codes = [Int32](repeating: 0, count: n)
+      var errors = [Float](repeating: 0, count: n)
+      var codeSpan = codes.mutableSpan, errorSpan = errors.mutableSpan
+      Trellis.roundPassing(
+        values.span, steps: steps.span, shares: shares.span, divisor: 3, codes: &codeSpan,
+        errors: &errorSpan)
+      #expect(Self.isPath(codes))
+      var aim = values.map { Double($0) }
+      var sum = 0.0
+      for i in 0..<n {
+        let point = Double(codes[i]) * Double(steps[i])
+        #expect(abs(Double(errors[i]) - 3 * (Double(values[i]) - point)) < 1e-4)
+        let error = aim[i] - point
+        sum += error * error / Double(steps[i] * steps[i])
+        for r in i + 1..<max(n, i + 1) { aim[r] -= error * Double(shares[i * n + r]) }
+      }
+      let least = Self.leastPassing(
+        values.map { Double($0) }, steps.map { Double($0) }, shares.map { Double($0) })
+      // Ties of float and Double may end on other paths.
+      #expect(abs(sum - least) < 1e-4 + 0.01 * least, "\(sum) \(least)")
+    }
+  }
+
   /// Values out of range end on the largest codes, on a path still.
   @Test func largeValues() {
     let (codes, errors) = Self.round(
