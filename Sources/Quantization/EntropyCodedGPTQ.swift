@@ -135,7 +135,9 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     // Nothing has moved before the first layer.
     guard moment.values != cross.values else { return weight }
     let rounding = GPTQ(actOrder: false)
-    let feedback = try rounding.feedback(of: moment, encoding: EntropyCoded(), method: method)
+    let order = Array(0..<moment.size)
+    let (factor, fallbacks) = try rounding.factor(of: moment, order: order)
+    let feedback = GPTQ.Feedback(order: order, factor: factor, fallbacks: fallbacks)
     let target = Qronos.target(of: weight, moment, cross, feedback)
     guard countNotFinite(target.values.span) == 0 else { throw .badStatistics }
     return target

@@ -122,7 +122,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
   }
 
   /// U of the damped H in the order of rounding, as floats.
-  private func factor(
+  func factor(
     of moment: DoubleMatrix, order: [Int]
   ) throws(QuantizationError) -> (factor: [Float], fallbacks: Int) {
     let diagonal = moment.diagonal

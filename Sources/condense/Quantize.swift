@@ -73,6 +73,9 @@ struct Quantize: ParsableCommand {
     inversion: .prefixedNo,
     help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
   var trueSequential: Bool?
+  @Flag(
+    help: "Say how many bits above the rate–distortion limit each layer is (eigenvalues of its statistics).")
+  var limit = false
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
@@ -193,6 +196,9 @@ struct Quantize: ParsableCommand {
       ("--tokens", tokens != nil), ("--seed", seed != nil),
       ("--true-sequential", trueSequential != nil),
     ]
+    if limit, calibration.isEmpty {
+      throw ValidationError("--limit does nothing without --calibration")
+    }
     if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
       throw ValidationError("\(option.0) does nothing without --calibration")
     }
@@ -210,6 +216,7 @@ struct Quantize: ParsableCommand {
     request.rates = rates ?? request.rates
     request.tiesGroups = tieGroups
     request.sensitivities = sensitivities
+    request.measuresLimit = limit
     request.damping = damping ?? request.damping
     request.blockSize = blockSize ?? request.blockSize
     request.actOrder = actOrder ?? request.actOrder

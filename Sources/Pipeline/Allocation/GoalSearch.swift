@@ -8,6 +8,7 @@ import CondenseInference
 import Drift
 import Encodings
 public import JSONDocuments
+import LinearAlgebra
 import Networks
 import Quantization
 import Tensors
@@ -65,12 +66,12 @@ struct GoalSearch {
 
   private func walk(
     _ assignment: EncodingAssignment, rates: RatePlan?, attempt: Int, network: (any Network)?,
-    _ knowledge: ModelKnowledge?
+    _ knowledge: ModelKnowledge?, _ sensitivities: SensitivityTable?
   ) throws -> (layers: [FinishedLayer], resumed: Int) {
     let walk = QuantizeWalk(
       .init(
         request: request, output: output, checkpoint: stage.input, imatrix: imatrix,
-        knowledge: knowledge,
+        knowledge: knowledge, sensitivities: sensitivities,
         progress: progress, finished: finished),
       assignment: assignment, rates: rates, attempt: attempt)
     let layers = try walk.run(network: network, set: loaded?.set)
@@ -91,7 +92,7 @@ struct GoalSearch {
       let network =
         FamilyRegistry.family(of: stage.input) == nil ? nil : try Model(stage.input).network
       let (layers, resumed) = try walk(
-        assignment, rates: nil, attempt: 0, network: network, network.flatMap(knowledge))
+        assignment, rates: nil, attempt: 0, network: network, network.flatMap(knowledge), nil)
       return Result(
         layers: layers, assignment: assignment, resumedLayers: resumed, allocation: nil)
     }
@@ -118,7 +119,7 @@ struct GoalSearch {
       let check = DriftProbe(network: network, set: probe)
       let walked = try walk(
         allocation.assignment, rates: allocation.rates, attempt: attempt, network: network,
-        knowledge)
+        knowledge, table)
       resumed += walked.resumed
       progress("drift", 0)
       let measured = try check.driftOfWhole()
@@ -153,14 +154,7 @@ struct GoalSearch {
   private func table(
     _ loaded: LoadedCalibration, probe: CalibrationSet, knowledge: ModelKnowledge
   ) throws -> SensitivityTable {
-    var hash = ContentHash()
-    let rules = request.rules.map { ($0.pattern ?? "") + "=" + $0.target.name }
-    for part in [
-      toolVersion, "sensitivities 1", inputHash, request.method.rawValue, rules.joined(separator: " "),
-      request.search.rawValue, "\(request.damping) \(request.blockSize) \(request.actOrder)",
-      calibration.compactText,
-    ] { hash.update(part) }
-    let key = hash.digits
+    let key = stage.sensitivityKey(inputHash: inputHash, calibration: calibration)
     let note = output.notePath("sensitivities.json")
     for path in [request.sensitivities, note] {
       guard let path, FilePath.kind(of: path) == .file else { continue }
@@ -216,5 +210,19 @@ struct GoalSearch {
     return try RunPlan.packedByteCount(
       plan, original: stage.input, lineage: lineage, inputName: FilePath.name(of: output.path))
       + (hasDrift ? Self.driftBytes : 0)
+  }
+}
+
+extension QuantizeRun {
+  /// The hash of everything that the sensitivities depend on; the goal is not among it.
+  func sensitivityKey(inputHash: String, calibration: JSONValue) -> String {
+    var hash = ContentHash()
+    let rules = request.rules.map { ($0.pattern ?? "") + "=" + $0.target.name }
+    for part in [
+      toolVersion, "sensitivities 1", BLAS.description, inputHash, request.method.rawValue,
+      rules.joined(separator: " "), request.search.rawValue,
+      "\(request.damping) \(request.blockSize) \(request.actOrder)", calibration.compactText,
+    ] { hash.update(part) }
+    return hash.digits
   }
 }

@@ -30,6 +30,7 @@ extension QuantizeStageOptions {
     request.goal = try goal()
     request.rates = rates
     request.tiesGroups = tieGroups
+    request.measuresLimit = limit && recipe.calibration != nil
     request.damping = damping
     request.blockSize = blockSize
     request.actOrder = actOrder

@@ -23,6 +23,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var rates = RateChoice.measured
   /// Tensors that read the same inputs share an encoding, where one is chosen from a list.
   public var tiesGroups = false
+  /// Whether each layer's distance to the rate–distortion limit is told: eigenvalues of its second-moment matrix.
+  public var measuresLimit = false
   /// A file that holds the sensitivities of the model's tensors, or will.
   public var sensitivities: String?
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
@@ -121,6 +123,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     }
     if method == .ec { object["rates"] = .string(isAllocated ? "measured" : "equal") }
     if tiesGroups { object["tie-groups"] = true }
+    if measuresLimit { object["limit"] = true }
     if method == .gptq || method == .qronos {
       object["damping"] = .number(damping)
       object["block-size"] = .integer(blockSize)

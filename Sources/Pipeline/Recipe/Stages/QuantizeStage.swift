@@ -49,6 +49,8 @@ public struct QuantizeStageOptions: StageOptions {
   public var blockSize = 128
   /// GPTQ: columns with the largest activations first.
   public var actOrder = true
+  /// Whether the report tells each layer's distance to the rate–distortion limit.
+  public var limit = true
   /// How the range of a group's grid is chosen.
   public var grid = GridSearch.mse
   /// GPTQ: inputs come from the layers that are quantized already, one linear layer after another.
@@ -114,6 +116,9 @@ public struct QuantizeStageOptions: StageOptions {
       .init("block-size", \.blockSize, .integer(1...65_536), "GPTQ: columns updated at once."),
       .init(
         "act-order", \.actOrder, .flag, "GPTQ: columns with the largest activations first."),
+      .init(
+        "limit", \.limit, .flag,
+        "With calibration, the report says how many bits above the rate–distortion limit each layer is."),
       .init(
         "grid", \.grid, .choice(),
         "A group's range: from least to largest weight, or by least squared error."),
