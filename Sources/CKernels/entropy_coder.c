@@ -67,7 +67,8 @@ static inline int32_t careful(kernel_rans_reader *reader, size_t lane, const uin
 
 PER_CPU size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t *tables,
                                       const uint32_t *map, const uint16_t *columns, int plain,
-                                      int8_t *out, uint32_t *places, int32_t *values, size_t n) {
+                                      int32_t largest, int8_t *out, uint32_t *places,
+                                      int32_t *values, size_t n) {
   size_t c = 0, exceptions = 0;
   // Eight lanes at once while eight words are left: no lane takes more than one.
   uint32_t x[LANES];
@@ -101,7 +102,7 @@ PER_CPU size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t
     if (__builtin_expect(plain && !escapes, 1)) continue;
     for (int j = 0; j < LANES; ++j) {
       int32_t value = finish(reader, (int32_t)entries[j] >> 24, map[columns[c + j]] & 7);
-      int fits = value >= -127 && value <= 127;
+      int fits = value >= -largest && value <= largest;
       out[c + j] = fits ? (int8_t)value : 0;
       if (fits) continue;
       places[exceptions] = (uint32_t)(c + j);
@@ -113,7 +114,7 @@ PER_CPU size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t
   for (; c < n; ++c) {
     uint32_t slot = map[columns[c]];
     int32_t value = careful(reader, c % LANES, tables + (slot & ~7u), slot & 7u);
-    int fits = value >= -127 && value <= 127;
+    int fits = value >= -largest && value <= largest;
     out[c] = fits ? (int8_t)value : 0;
     if (fits) continue;
     places[exceptions] = (uint32_t)c;

@@ -77,6 +77,8 @@ public struct LossCurvature: Sendable, Equatable {
     public var batchTokens: Int
     /// Of layers with more outputs, only the diagonal of G is kept.
     public var outputLimit: Int
+    /// Whether `weightedInput`, `inputTrace` and `weightTrace` are measured too; otherwise they are empty and 0.
+    public var measuresInputs: Bool
     /// Names of the weights to measure; nil for all. Each takes
     /// 8 · (outputs² + inputs²) bytes, so a large model is measured in several passes.
     public var weights: Set<String>?
@@ -84,13 +86,14 @@ public struct LossCurvature: Sendable, Equatable {
     /// Options with their defaults.
     public init(
       tokens: Int = 16384, seed: UInt64 = 0, batchTokens: Int = 2048, outputLimit: Int = 4096,
-      weights: Set<String>? = nil
+      measuresInputs: Bool = true, weights: Set<String>? = nil
     ) {
       precondition(batchTokens > 0)
       self.tokens = tokens
       self.seed = seed
       self.batchTokens = batchTokens
       self.outputLimit = outputLimit
+      self.measuresInputs = measuresInputs
       self.weights = weights
     }
   }

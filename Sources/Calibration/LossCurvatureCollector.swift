@@ -10,7 +10,7 @@ final class CurvatureCollector: GradientObserver {
   private struct Sums {
     var output: SecondMoment?
     var diagonal: [Double]
-    var weightedInput: SecondMoment
+    var weightedInput: SecondMoment?
     var tokens = 0
     /// Σ |x|², and Σ over sequences of |Σ g xᵀ|².
     var inputSquares = 0.0, weightSquares = 0.0
@@ -41,7 +41,7 @@ final class CurvatureCollector: GradientObserver {
       layers[layer.weightName] = Sums(
         output: outputs <= options.outputLimit ? SecondMoment(width: outputs) : nil,
         diagonal: [Double](repeating: 0, count: outputs),
-        weightedInput: SecondMoment(width: layer.matrix.inputs))
+        weightedInput: options.measuresInputs ? SecondMoment(width: layer.matrix.inputs) : nil)
     }
   }
 
@@ -72,15 +72,17 @@ final class CurvatureCollector: GradientObserver {
   private func add(_ parameter: String, inputs: Matrix, outputs: Matrix) {
     // Taken out of the dictionary, so that its arrays are not copied.
     guard var sums = layers.removeValue(forKey: parameter) else { return }
+    Self.addColumns(of: outputs, to: &sums.diagonal) { $0 * $0 }
+    sums.output?.add(outputs)
+    sums.tokens += outputs.rows
+    defer { layers[parameter] = sums }
+    guard sums.weightedInput != nil else { return }
     var lengths: [Float] = []
     for row in 0..<outputs.rows {
       let values = outputs.values.span.extracting(outputs.range(ofRow: row))
       lengths.append(dot(values, values).squareRoot())
     }
-    Self.addColumns(of: outputs, to: &sums.diagonal) { $0 * $0 }
-    sums.output?.add(outputs)
-    sums.weightedInput.add(Self.scaled(inputs, by: lengths))
-    sums.tokens += outputs.rows
+    sums.weightedInput?.add(Self.scaled(inputs, by: lengths))
     for row in 0..<inputs.rows {
       let values = inputs.values.span.extracting(inputs.range(ofRow: row))
       sums.inputSquares += Double(dot(values, values))
@@ -92,7 +94,6 @@ final class CurvatureCollector: GradientObserver {
         sums.weightSquares += Double(dot(values, values))
       }
     }
-    layers[parameter] = sums
   }
 
   /// Adds a function of each value to the sum of its column, row by row.
@@ -174,7 +175,9 @@ final class CurvatureCollector: GradientObserver {
       measured[name] = LayerCurvature(
         tokens: sums.tokens, output: sums.output.take()?.mean(),
         outputDiagonal: sums.diagonal.map { $0 * scale },
-        weightedInput: Self.weighted(sums.weightedInput, total: sums.diagonal.reduce(0, +)),
+        weightedInput: sums.weightedInput.take().map {
+          Self.weighted($0, total: sums.diagonal.reduce(0, +))
+        } ?? DoubleMatrix(size: 0),
         inputTrace: sums.inputSquares * scale, weightTrace: sums.weightSquares * scale)
     }
     let head = headName.map { _ in

@@ -20,6 +20,8 @@ extension EntropyCodedGPTQ.Plan {
     base: Float, _ group: EntropyCodedGPTQ.RowGroup, _ outputFactor: [Float]
   ) -> IntegerCodes {
     let rows = weight.rows, columns = weight.columns
+    // The points of each of a trellis's quantizers are two steps apart.
+    let base = isTrellis ? base / 2 : base
     let steps = exponents.map { Float(Double(base) * IntegerCodes.power(eighths: $0)) }
     let rowSteps = rowExponents.map { Float(IntegerCodes.power(eighths: $0)) }
     var codes: [Int32] = []
@@ -52,7 +54,7 @@ extension EntropyCodedGPTQ.Plan {
     }
     return IntegerCodes(
       outputs: rows, inputs: columns, codes: codes, base: base, exponents: exponents,
-      rowExponents: rowExponents, scales: scales)
+      rowExponents: rowExponents, scales: scales, isTrellis: isTrellis)
   }
 
   /// The work on one block of rows.
@@ -86,11 +88,22 @@ extension EntropyCodedGPTQ.Plan {
       let u = group.factor, isDead = plan.isDead
       var codes = [Int32](repeating: 0, count: columns * rows)
       var aimed = [Float](repeating: 0, count: rows)
+      var ownSteps = aimed
+      var columnCodes = [Int32](repeating: 0, count: rows)
       ErrorFeedback.run(
         w, rows: rows, columns: columns, factor: u, blockSize: plan.blockSize
       ) { column, values, errors in
-        for row in 0..<rows { aimed[row] = values[row] }
         let inverse = 1 / u[column * columns + column]
+        if plan.isTrellis, !isDead[column] {
+          for row in 0..<rows { ownSteps[row] = steps[column] * rowSteps[row] }
+          var span = columnCodes.mutableSpan
+          Trellis.roundPassing(
+            values, steps: ownSteps.span, shares: shares.span, divisor: inverse, codes: &span,
+            errors: &errors)
+          for row in 0..<rows { codes[row * columns + column] = columnCodes[row] }
+          return
+        }
+        for row in 0..<rows { aimed[row] = values[row] }
         for row in 0..<rows {
           let step = steps[column] * rowSteps[row]
           let code = isDead[column] ? 0 : (aimed[row] / step).rounded(.toNearestOrEven)

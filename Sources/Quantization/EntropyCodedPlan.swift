@@ -34,6 +34,8 @@ extension EntropyCodedGPTQ {
     /// `[outputs, outputs]`, V with (G + damping I)⁻¹ = Vᵀ V, when rows pass their errors on: then there is one group.
     let outputFactor: [Float]?
     let blockSize: Int
+    /// Whether columns are rounded along `Trellis`: then there is one group, and no sweeps.
+    let isTrellis: Bool
     /// How often every code is looked at again after rounding.
     let sweeps: Int
 
@@ -44,8 +46,10 @@ extension EntropyCodedGPTQ {
     init(
       weight: Matrix, moment: DoubleMatrix, isDead: [Bool], rowExponents: [Int],
       dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)],
-      outputFactor: DoubleMatrix? = nil, blockSize: Int, sweeps: Int
+      outputFactor: DoubleMatrix? = nil, isTrellis: Bool = false, blockSize: Int, sweeps: Int
     ) {
+      precondition(!isTrellis || dampings.count <= 1)
+      self.isTrellis = isTrellis
       precondition(outputFactor == nil || dampings.count <= 1)
       self.outputFactor = outputFactor?.values.map { Float($0) }
       self.sweeps = sweeps
@@ -108,6 +112,7 @@ extension EntropyCodedGPTQ {
       precondition(plan.outputFactor == nil)
       outputFactor = nil
       blockSize = plan.blockSize
+      isTrellis = plan.isTrellis
       sweeps = plan.sweeps
     }
 
@@ -141,8 +146,8 @@ extension EntropyCodedGPTQ {
       return result
     }
 
-    /// Rows that one piece of work rounds: a column of them is one vector.
-    static let rowsAtOnce = 128
+    /// Rows that one piece of work rounds: a column of them is one vector, and one path of a trellis.
+    static let rowsAtOnce = Trellis.segment
 
     /// Codes and scales for a base of the steps.
     func round(base: Float) -> IntegerCodes {
@@ -152,6 +157,8 @@ extension EntropyCodedGPTQ {
       let columns = weight.columns
       var codes = [Int32](repeating: 0, count: weight.rows * columns)
       var scales = [Int](repeating: 0, count: weight.rows)
+      // The points of each of a trellis's quantizers are two steps apart.
+      let base = isTrellis ? base / 2 : base
       let steps = exponents.map { Float(Double(base) * IntegerCodes.power(eighths: $0)) }
       let pieces = groups.flatMap { group in
         Swift.stride(from: 0, to: group.rows.count, by: Self.rowsAtOnce).map {
@@ -178,7 +185,8 @@ extension EntropyCodedGPTQ {
       }
       return IntegerCodes(
         outputs: weight.rows, inputs: columns, codes: codes, base: base,
-        exponents: exponents, rowExponents: rowExponents, scales: scales)
+        exponents: exponents, rowExponents: rowExponents, scales: scales,
+        isTrellis: isTrellis)
     }
 
     /// The codes of some rows, `[rows, columns]`. Column-major inside, so that a column is one vector; each
@@ -200,9 +208,14 @@ extension EntropyCodedGPTQ {
         column, values, errors in
         var span = codes.mutableSpan
         var columnCodes = span._mutatingExtracting(column * rows..<(column + 1) * rows)
-        roundIntegers(
-          values, step: steps[column], divisor: 1 / u[column * columns + column],
-          codes: &columnCodes, errors: &errors)
+        let divisor = 1 / u[column * columns + column]
+        if isTrellis {
+          Trellis.round(
+            values, step: steps[column], divisor: divisor, codes: &columnCodes, errors: &errors)
+        } else {
+          roundIntegers(
+            values, step: steps[column], divisor: divisor, codes: &columnCodes, errors: &errors)
+        }
       }
       var turned = [Int32](repeating: 0, count: rows * columns)
       for column in 0..<columns where !isDead[column] {
@@ -232,7 +245,7 @@ extension EntropyCodedGPTQ {
         to: &target, cStride: columns, rows: range.count, columns: columns, depth: columns)
       for index in 0..<range.count {
         var slope = target._mutatingExtracting(index * columns..<(index + 1) * columns)
-        for _ in 0..<sweeps {
+        for _ in 0..<(isTrellis ? 0 : sweeps) {
           var hasMoved = false
           for column in 0..<columns where !isDead[column] {
             let step = steps[column] * rowSteps[index]

@@ -40,13 +40,21 @@ public func rateLimit(distortion: Double, variance: Double, spectrum: [Double]) 
 public func rateDistanceToLimit(
   _ weight: Matrix, _ encoded: EncodedMatrix, moment: DoubleMatrix
 ) -> Double? {
-  guard let spectrum = eigenvalues(of: moment), weight.rows > 0, weight.columns > 0 else {
-    return nil
-  }
+  guard let spectrum = eigenvalues(of: moment) else { return nil }
+  return rateDistanceToLimit(
+    weight, encoded, error: relativeError(weight, encoded, statistics: .moment(moment)),
+    moment: moment, spectrum: spectrum)
+}
+
+/// The same with what is known already: the relative output error and H's eigenvalues.
+public func rateDistanceToLimit(
+  _ weight: Matrix, _ encoded: EncodedMatrix, error: Double, moment: DoubleMatrix,
+  spectrum: [Double]
+) -> Double? {
+  guard weight.rows > 0, weight.columns > 0 else { return nil }
   let variance =
     weight.values.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(weight.values.count)
   let output = outputEnergy(weight, moment: moment)
-  let error = relativeError(weight, encoded, statistics: .moment(moment))
   let limit = rateLimit(
     distortion: error * output / Double(weight.rows), variance: variance, spectrum: spectrum)
   guard limit.isFinite, output > 0 else { return nil }

@@ -47,7 +47,7 @@ enum ExitStatus {
     case is QuantizationError, is LayerError: return malformedInput
     case is ExportError: return malformedInput
     case is EncodingRuleError: return usage
-    case is VerificationError: return answerIsNo
+    case is VerificationError, is AllocationError: return answerIsNo
     case let error as RecipeError:
       if case .unreadable = error.problem { return cannotOpenInput }
       return wrongRecipe

@@ -20,6 +20,9 @@ final class LayerTable {
       Self.pad(row.tensor, 46) + Self.pad(row.encoding, 16) + Self.pad(row.method, 12)
       + Self.pad(Figures.text(row.bitsPerWeight, 3), 8)
       + Self.pad(Figures.text(row.relativeError, 6), 12) + Figures.text(seconds, 2)
+    if let limit = row.extras.bitsAboveLimit {
+      line += "  " + (limit.map { Figures.text($0, 3) } ?? "–") + " bits above the limit"
+    }
     if row.deadInputs > 0 { line += "  \(row.deadInputs) dead inputs" }
     if row.fallbacks > 0 { line += "  \(row.fallbacks) fallbacks" }
     Terminal.print(line)

@@ -37,6 +37,12 @@ struct Quantize: ParsableCommand {
   @Option(
     help: "ec: rates by what the model feels of each tensor, or all the same (default: measured).")
   var rates: RateChoice?
+  @Flag(
+    inversion: .prefixedNo,
+    help:
+      "ec: outputs count by what the loss feels of them, which one backward pass tells (default: yes)."
+  )
+  var curvature: Bool?
   @Flag(help: "Tensors that read the same inputs share the encoding chosen from a list.")
   var tieGroups = false
   @Option(
@@ -52,7 +58,9 @@ struct Quantize: ParsableCommand {
   var encoding: [String] = []
   @Option(
     parsing: .upToNextOption,
-    help: ArgumentHelp("Calibration text; encoders read a sentence a line.", valueName: "file"))
+    help: ArgumentHelp(
+      "Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.",
+      valueName: "file"))
   var calibration: [String] = []
   @Option(
     help: ArgumentHelp(
@@ -86,6 +94,11 @@ struct Quantize: ParsableCommand {
     inversion: .prefixedNo,
     help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
   var trueSequential: Bool?
+  @Flag(
+    help:
+      "Say how many bits above the rate–distortion limit each layer is (eigenvalues of its statistics)."
+  )
+  var limit = false
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
@@ -167,6 +180,7 @@ struct Quantize: ParsableCommand {
     }
     let unused: [(String, Bool)] = [
       ("--rates", rates != nil && (method != .ec || bits == nil)),
+      ("--curvature", curvature != nil && method != .ec),
       ("--tie-groups", tieGroups && !chooses),
       ("--sensitivities", sensitivities != nil && !(measuresSensitivities(chooses))),
     ]
@@ -213,6 +227,9 @@ struct Quantize: ParsableCommand {
       ("--tokens", tokens != nil), ("--seed", seed != nil && rotate == nil),
       ("--true-sequential", trueSequential != nil),
     ]
+    if limit, calibration.isEmpty {
+      throw ValidationError("--limit does nothing without --calibration")
+    }
     if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
       throw ValidationError("\(option.0) does nothing without --calibration")
     }
@@ -228,8 +245,10 @@ struct Quantize: ParsableCommand {
           text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
     request.goal = goal
     request.rates = rates ?? request.rates
+    request.usesCurvature = curvature ?? request.usesCurvature
     request.tiesGroups = tieGroups
     request.sensitivities = sensitivities
+    request.measuresLimit = limit
     request.damping = damping ?? request.damping
     request.blockSize = blockSize ?? request.blockSize
     request.actOrder = actOrder ?? request.actOrder

@@ -58,7 +58,7 @@ import Testing
     let quantized = folder.file("q"), bundle = folder.file("m.condensed")
     let good = try run(
       "quantize", Samples.quickstart, quantized, "--method", "ec", "--bits", "3.25",
-      "--calibration",
+      "--rates", "equal", "--calibration",
       Samples.calibration, "--tokens", "8192", "--encoding", "lm_head=int8-g32")
     #expect(good.status == 0, "\(good.error)")
     let rows = good.output.split(separator: "\n").filter { $0.contains(" ec ") }

@@ -45,12 +45,12 @@ struct EntropyCodedReader {
     }
   }
 
-  private static func frequencies(_ t: Int, _ h: Int) -> [Int] {
+  private static func frequencies(_ t: Int, _ h: Int, odd: Bool) -> [Int] {
     let nu = Double(2 * h)
     let s = power(t - 64) * ((nu - 2) / nu).squareRoot()
     var a: [Int] = []
-    for i in 0...63 {
-      let x = (Double(i) + 0.5) / s
+    for i in 0...(odd ? 62 : 63) {
+      let x = (Double(i) + (odd ? 1 : 0.5)) / s
       let q = x * x
       let g = nu / (nu + q)
       var term = 1.0, sum = 1.0
@@ -61,12 +61,17 @@ struct EntropyCodedReader {
       let value = Int((2047 * ((x / (nu + q).squareRoot()) * sum) + 0.5).rounded(.down))
       a.append(max(min(2047, value), a.last ?? 0))
     }
+    if odd {
+      let half = [a[0]] + (1...62).map { a[$0] - a[$0 - 1] }
+      return [0] + half.reversed() + half + [4096 - 2 * a[62]]
+    }
     let side = (1...63).map { a[$0] - a[$0 - 1] }
     return side.reversed() + [2 * a[0] + 1] + side + [4096 - 2 * a[63] - 1]
   }
 
   /// The weights, row by row.
   mutating func weights(outputs: Int, inputs: Int) -> [Float] {
+    let trellis = bytes[0] == 2
     let h = Int(bytes[1])
     let constant = Int(Int16(truncatingIfNeeded: number(2, 2)))
     let base = Double(Float(bitPattern: UInt32(number(4, 4))))
@@ -84,13 +89,21 @@ struct EntropyCodedReader {
       var states = (0..<8).map { number(start + 4 * $0, 4) }
       var word = start + 32
       bit = 8 * (start + 32 + 2 * words)
+      var columnStates = [Int](repeating: 0, count: inputs)
       for r in block * blockRows..<min((block + 1) * blockRows, outputs) {
+        if (r - block * blockRows) % 128 == 0 {
+          columnStates = [Int](repeating: 0, count: inputs)
+        }
         for c in 0..<inputs {
           let t = min(max(constant - e[c] + m[c] - f[r] + n[r], 0), 127)
           let table = t < 96 ? t : 88 + t % 8
           let low = t < 96 ? 0 : t / 8 - 11
-          let frequencies = tables[table] ?? Self.frequencies(table, h)
-          tables[table] = frequencies
+          let state = columnStates[c]
+          let isOdd = trellis && state / 2 % 2 == 1
+          let key = isOdd && low == 0 ? table + 1000 : table
+          let frequencies =
+            tables[key] ?? Self.frequencies(table, h, odd: isOdd && low == 0)
+          tables[key] = frequencies
           let x = states[c % 8]
           var symbol = 0, first = 0
           while first + frequencies[symbol] <= x % 4096 {
@@ -114,6 +127,10 @@ struct EntropyCodedReader {
             code = Self.signed(u)
           } else if low > 0 {
             code = code * (1 << low) + bits(low) - 1 << (low - 1)
+          }
+          if trellis {
+            columnStates[c] = state / 2 + 4 * ((abs(code) + state % 2 + state / 4) % 2)
+            code = 2 * code - (isOdd ? 1 : 0)
           }
           let step = Float(base * Self.power(e[c]))
           let scale = Float(Self.power(f[r]) * (1 + Double(s[r]) / 128))

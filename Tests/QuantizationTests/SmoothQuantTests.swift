@@ -16,9 +16,10 @@ import Testing
     let factors = Smoothing.factors(
       for: weights, largest: largest, exponent: exponent, sources: nil)
     for column in 0..<24 {
-      let weight = weights.map { matrix in
-        (0..<matrix.rows).map { abs(matrix.values[$0 * 24 + column]) }.max() ?? 0
-      }.max() ?? 0
+      let weight =
+        weights.map { matrix in
+          (0..<matrix.rows).map { abs(matrix.values[$0 * 24 + column]) }.max() ?? 0
+        }.max() ?? 0
       let expected = pow(Double(largest[column]), exponent) / pow(Double(weight), 1 - exponent)
       #expect(abs(Double(factors[column]) / expected - 1) < 1e-5)
     }

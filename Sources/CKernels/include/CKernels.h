@@ -239,12 +239,28 @@ typedef struct {
 } kernel_rans_reader;
 
 /// Decodes a row of n codes; any bytes decode to something. Code c has the table at map[columns[c]], whose
-/// lowest 3 bits are the code's raw low bits; `plain` says that these are 0 for all. Codes beyond
-/// -127...127 become 0 in `out` and are listed in `places` and `values`, room for n each; returns how many.
+/// lowest 3 bits are the code's raw low bits; `plain` says that these are 0 for all. Codes larger than `largest`
+/// (63...127) become 0 in `out` and are listed in `places` and `values`, room for n each; returns how many.
 size_t kernel_rans_decode_row(kernel_rans_reader *_Nonnull reader, const uint32_t *_Nonnull tables,
                               const uint32_t *_Nonnull map, const uint16_t *_Nonnull columns,
-                              int plain, int8_t *_Nonnull out, uint32_t *_Nonnull places,
-                              int32_t *_Nonnull values, size_t n);
+                              int plain, int32_t largest, int8_t *_Nonnull out,
+                              uint32_t *_Nonnull places, int32_t *_Nonnull values, size_t n);
+/// Turns a row of k of a trellis (Trellis.swift) into codes, takes the columns' states on, and notes for each column
+/// `columns` + `odd` when its next code is odd, else `columns`. Exceptions are as kernel_rans_decode_row lists them.
+void kernel_trellis_follow(uint8_t *_Nonnull states, const uint16_t *_Nonnull columns, uint16_t odd,
+                           uint16_t *_Nonnull next, int8_t *_Nonnull codes, size_t n,
+                           const uint32_t *_Nonnull places, int32_t *_Nonnull values,
+                           size_t exceptions);
+/// One column of trellis-coded GPTQ: the codes v of the path from state 0 with the least sum of
+/// (x[i] * inverse - v)^2; errors[i] = (x[i] - v * step) * divisor. n is at most 128.
+void kernel_trellis_round(const float *_Nonnull x, float step, float inverse, float divisor,
+                          int32_t *_Nonnull codes, float *_Nonnull errors, size_t n);
+/// The same where row i has the step steps[i] and takes its error, times shares[i * n + r], off what row r > i aims at:
+/// each state's path passes on its own errors, so that the least sum is no longer certain. errors[i] = (x[i] - v *
+/// steps[i]) * divisor.
+void kernel_trellis_round_passing(const float *_Nonnull x, const float *_Nonnull steps,
+                                  const float *_Nonnull shares, float divisor,
+                                  int32_t *_Nonnull codes, float *_Nonnull errors, size_t n);
 /// Encodes a row from its end: words go to words[position - 1] and down; returns the new position. An
 /// encoder's table is 128 entries, first slot << 16 | frequency; no symbol has frequency 0.
 size_t kernel_rans_encode_row(uint32_t *_Nonnull state, const uint32_t *_Nonnull tables,

@@ -11,6 +11,8 @@ public struct IntegerCodes: Sendable {
   public let inputs: Int
   /// `[outputs, inputs]`.
   public let codes: [Int32]
+  /// Whether the codes of a column follow `Trellis`: then each is even or odd as its state says, and its k takes the bits.
+  public let isTrellis: Bool
   /// All steps are this times a power of 2^(1/8).
   public let base: Float
   /// Column c has the step base · 2^(exponents[c] / 8); −512…511.
@@ -23,7 +25,7 @@ public struct IntegerCodes: Sendable {
   /// Codes with their steps; the base is greater than 0 and at most 2⁴⁰, no step above 2⁶⁴.
   public init(
     outputs: Int, inputs: Int, codes: [Int32], base: Float, exponents: [Int],
-    rowExponents: [Int], scales: [Int]
+    rowExponents: [Int], scales: [Int], isTrellis: Bool = false
   ) {
     precondition(
       codes.count == outputs * inputs && exponents.count == inputs && scales.count == outputs
@@ -39,6 +41,7 @@ public struct IntegerCodes: Sendable {
     self.exponents = exponents
     self.rowExponents = rowExponents
     self.scales = scales
+    self.isTrellis = isTrellis
   }
 
   /// 2^(k/8), as the format multiplies it.
@@ -69,14 +72,16 @@ extension EntropyCoded {
 
   private static func stream(of matrix: IntegerCodes, zerosTakeBits: Bool) -> [UInt8] {
     let outputs = matrix.outputs, inputs = matrix.inputs
-    let classes = SpreadClasses(
-      codes: matrix.codes, outputs: outputs, inputs: inputs, exponents: matrix.exponents,
-      rowExponents: matrix.rowExponents)
-    let blockRows = max(1, blockCodes / max(1, inputs))
+    let classes = SpreadClasses(matrix)
+    var blockRows = max(1, blockCodes / max(1, inputs))
+    // A trellis starts again with a block.
+    if matrix.isTrellis { blockRows += -blockRows & (Trellis.segment - 1) }
     var stream = head(matrix, classes, blockRows: blockRows, zerosTakeBits: zerosTakeBits)
-    let columns = classes.columnClasses(exponents: matrix.exponents), rows = classes.rowClasses(exponents: matrix.rowExponents)
+    let columns = classes.columnClasses(exponents: matrix.exponents),
+      rows = classes.rowClasses(exponents: matrix.rowExponents)
     let map = SpreadMap(
-      half: classes.half, columnClasses: columns, rowClasses: rows, decoding: false)
+      half: classes.half, columnClasses: columns, rowClasses: rows,
+      trellis: matrix.isTrellis, decoding: false)
     let count = inputs == 0 ? 0 : (outputs + blockRows - 1) / blockRows
     let blocks = ParallelLoop.map(count) { block in
       encode(
@@ -99,7 +104,7 @@ extension EntropyCoded {
   private static func head(
     _ matrix: IntegerCodes, _ classes: SpreadClasses, blockRows: Int, zerosTakeBits: Bool
   ) -> [UInt8] {
-    var stream: [UInt8] = [1, UInt8(classes.half)]
+    var stream: [UInt8] = [matrix.isTrellis ? 2 : 1, UInt8(classes.half)]
     stream.append(littleEndian: UInt16(bitPattern: Int16(classes.constant)))
     stream.append(littleEndian: matrix.base.bitPattern)
     for byte in 0..<3 { stream.append(UInt8(truncatingIfNeeded: blockRows >> (8 * byte))) }
@@ -131,13 +136,23 @@ extension EntropyCoded {
     let escape = UInt8(SpreadTables.symbols - 1)
     var symbols = [UInt8](repeating: 0, count: rows.count * inputs)
     var raw = BitWriter()
+    var states = [Int](repeating: 0, count: matrix.isTrellis ? inputs : 0)
     for (index, row) in rows.enumerated() {
       let start = map.start(rowClass: rowClasses[row])
+      if index % Trellis.segment == 0 { for column in states.indices { states[column] = 0 } }
       for column in 0..<inputs {
-        let code = matrix.codes[row * inputs + column]
+        var code = matrix.codes[row * inputs + column]
+        let slot = Int(map.slot(column, code))
+        if matrix.isTrellis {
+          let state = states[column]
+          precondition(Int(code & 1) == Trellis.quantizer(state), "a code off the trellis")
+          let k = Trellis.index(Int(code))
+          states[column] = Trellis.next(state, k: k)
+          code = Int32(k)
+        }
         let lowBits = SpreadTables.lowBits(
           SpreadMap.spread(columnClasses[column] + rowClasses[row]))
-        let table = Int(map.map[start + Int(map.columns[column])])
+        let table = Int(map.map[start + slot])
         if let symbol = SpreadTables.symbol(code, lowBits: lowBits),
           map.tables[table + symbol] & 0xFFFF > 0
         {
@@ -157,23 +172,31 @@ extension EntropyCoded {
     // From the end to the start: the decoder takes words in the other direction.
     var words = [UInt16](repeating: 0, count: symbols.count)
     var position = words.count
+    var slots = map.columns
     for (index, row) in rows.enumerated().reversed() {
       let start = map.start(rowClass: rowClasses[row])
       let own = symbols.span.extracting(index * inputs..<(index + 1) * inputs)
-      position = encodeRow(own, map, start: start, states: &block.states, &words, position)
+      if matrix.isTrellis {
+        for column in 0..<inputs {
+          slots[column] = map.slot(column, matrix.codes[row * inputs + column])
+        }
+      }
+      position = encodeRow(
+        own, map, start: start, slots, states: &block.states, &words, position)
     }
     block.words = Array(words[position...])
     return block
   }
 
   private static func encodeRow(
-    _ symbols: Span<UInt8>, _ map: SpreadMap, start: Int, states: inout [UInt32],
+    _ symbols: Span<UInt8>, _ map: SpreadMap, start: Int, _ columns: [UInt16],
+    states: inout [UInt32],
     _ words: inout [UInt16], _ position: Int
   ) -> Int {
     unsafe symbols.withUnsafeBufferPointer { symbols in
       unsafe map.tables.withUnsafeBufferPointer { tables in
         unsafe map.map.withUnsafeBufferPointer { slots in
-          unsafe map.columns.withUnsafeBufferPointer { columns in
+          unsafe columns.withUnsafeBufferPointer { columns in
             guard let from = symbols.baseAddress, let tables = tables.baseAddress,
               let slots = slots.baseAddress, let columns = columns.baseAddress
             else { return position }

@@ -12,7 +12,7 @@ struct DecodedCodes {
     let value: Int32
   }
 
-  /// `[outputs, inputs]`; 0 where there is an exception.
+  /// `[outputs, inputs]`, of a trellis v rather than k; 0 where there is an exception.
   private(set) var codes: [Int8]
   /// By row, for rows that have any.
   private(set) var exceptions: [Int: [Exception]] = [:]
@@ -23,7 +23,7 @@ struct DecodedCodes {
   init(_ head: EntropyCodedStream, inputs: Int, stream: Tensor) {
     let map = SpreadMap(
       half: head.half, columnClasses: head.columnClasses, rowClasses: head.rowClasses,
-      decoding: true)
+      trellis: head.isTrellis, decoding: true)
     codes = [Int8](repeating: 0, count: head.scales.count * inputs)
     let blocks = head.blocks
     var results = [Result](repeating: Result(), count: blocks.count)
@@ -36,7 +36,7 @@ struct DecodedCodes {
           rebasing: shared[rows.lowerBound * inputs..<rows.upperBound * inputs])
         return stream.withBytes { bytes in
           unsafe Self.decode(
-            blocks[index], bytes, map, rowClasses: head.rowClasses, inputs: inputs, into: own)
+            blocks[index], bytes, map, head, inputs: inputs, into: own)
         }
       }
     }
@@ -52,12 +52,14 @@ struct DecodedCodes {
   }
 
   private static func decode(
-    _ block: EntropyCodedStream.Block, _ bytes: RawSpan, _ map: SpreadMap, rowClasses: [Int],
-    inputs: Int, into target: UnsafeMutableBufferPointer<Int8>
+    _ block: EntropyCodedStream.Block, _ bytes: RawSpan, _ map: SpreadMap,
+    _ head: EntropyCodedStream, inputs: Int, into target: UnsafeMutableBufferPointer<Int8>
   ) -> Result {
     var result = Result()
     var places = [UInt32](repeating: 0, count: inputs)
     var values = [Int32](repeating: 0, count: inputs)
+    var followed = [UInt8](repeating: 0, count: head.isTrellis ? inputs : 0)
+    var columns = map.columns
     unsafe bytes.withUnsafeBytes { bytes in
       guard let start = bytes.baseAddress, let out = target.baseAddress else { return }
       let states = unsafe start + block.start
@@ -72,16 +74,26 @@ struct DecodedCodes {
       }
       unsafe map.tables.withUnsafeBufferPointer { tables in
         unsafe map.map.withUnsafeBufferPointer { slots in
-          unsafe map.columns.withUnsafeBufferPointer { columns in
+          unsafe map.columns.withUnsafeBufferPointer { start in
             guard let tables = tables.baseAddress, let slots = slots.baseAddress,
-              let columns = columns.baseAddress
+              let start = start.baseAddress
             else { return }
             for (index, row) in block.rows.enumerated() {
-              let rowClass = rowClasses[row]
+              if head.isTrellis, index % Trellis.segment == 0 {
+                for column in followed.indices { followed[column] = 0 }
+                columns = map.columns
+              }
+              let rowClass = head.rowClasses[row]
               let count = unsafe kernel_rans_decode_row(
                 &reader, tables, slots + map.start(rowClass: rowClass), columns,
-                map.isPlain(rowClass: rowClass) ? 1 : 0, out + index * inputs, &places, &values,
-                inputs)
+                map.isPlain(rowClass: rowClass) ? 1 : 0, head.isTrellis ? 63 : 127,
+                out + index * inputs, &places, &values, inputs)
+              if head.isTrellis {
+                unsafe kernel_trellis_follow(
+                  &followed, start, map.odd, &columns, out + index * inputs, inputs, places,
+                  &values,
+                  count)
+              }
               guard count > 0 else { continue }
               let list = (0..<count).map {
                 Exception(column: Int(places[$0]), value: values[$0])

@@ -1,7 +1,7 @@
 // The stream of an entropy-coded matrix: what stands before the blocks, read and checked.
 //
 // Layout   little-endian, `docs/bundle-format.md` is the specification:
-//          0   U8   version, 1
+//          0   U8   1: uniform codes; 2: codes of a trellis
 //          1   U8   half the degrees of freedom of the tables' distribution, 2...32
 //          2   I16  the classes' constant
 //          4   F32  the base of the steps, greater than 0, at most 2^40
@@ -44,6 +44,8 @@ struct EntropyCodedStream {
     let rawBytes: Int
   }
 
+  /// Whether codes follow `Trellis`.
+  let isTrellis: Bool
   let half: Int
   let steps: [Float]
   let scales: [Float]
@@ -68,7 +70,10 @@ struct EntropyCodedStream {
       throw fail("\(bytes.byteCount) bytes cannot hold [\(outputs), \(inputs)] codes")
     }
     let version = number(0, UInt8.self)
-    guard version == 1 else { throw fail("version \(version) of the stream, not 1") }
+    guard version == 1 || version == 2 else {
+      throw fail("version \(version) of the stream, not 1 or 2")
+    }
+    isTrellis = version == 2
     half = Int(number(1, UInt8.self))
     guard (2...32).contains(half) else { throw fail("\(2 * half) degrees of freedom, not 4...64") }
     let constant = Int(number(2, Int16.self))
@@ -137,8 +142,10 @@ struct SpreadMap {
   /// Tables one after the other.
   private(set) var tables: [UInt32] = []
   /// For each sum of a row's class and a column's, less `least`: where its table starts, and in a decoder's
-  /// map the plain low bits.
+  /// map the plain low bits. A trellis has the same once more for Q1.
   private(set) var map: [UInt32] = []
+  /// How far into the map Q1's half is; 0 without a trellis.
+  private(set) var odd: UInt16 = 0
   /// Column classes less the least of them.
   let columns: [UInt16]
   /// The least sum.
@@ -149,7 +156,9 @@ struct SpreadMap {
   /// Classes saturate here before they are added: beyond, sums are out of 0...127 whatever the other is.
   private static func clamped(_ value: Int) -> Int { min(max(value, -1024), 1024) }
 
-  init(half: Int, columnClasses: [Int], rowClasses: [Int], decoding: Bool) {
+  init(
+    half: Int, columnClasses: [Int], rowClasses: [Int], trellis: Bool, decoding: Bool
+  ) {
     let classes = columnClasses.map(Self.clamped), rows = rowClasses.map(Self.clamped)
     leastColumn = classes.min() ?? 0
     largestColumn = classes.max() ?? 0
@@ -158,23 +167,34 @@ struct SpreadMap {
     least = leastColumn + (rows.min() ?? 0)
     let largest = largestColumn + (rows.max() ?? 0)
     let family = SpreadTables(half: half)
-    var starts = [Int?](repeating: nil, count: SpreadTables.tables)
-    for sum in least...max(least, largest) {
-      let spread = Self.spread(sum)
-      let table = SpreadTables.table(spread)
-      let start = starts[table] ?? tables.count
-      if starts[table] == nil {
-        starts[table] = start
-        let frequencies = family.frequencies(table: table)
-        tables +=
-          decoding ? SpreadTables.decoding(frequencies) : SpreadTables.encoding(frequencies)
+    var starts = [Int?](repeating: nil, count: 2 * SpreadTables.tables)
+    for quantizer in 0..<(trellis ? 2 : 1) {
+      if quantizer == 1 { odd = UInt16(map.count) }
+      for sum in least...max(least, largest) {
+        let spread = Self.spread(sum)
+        // Half a code more or less does not show where codes are wide.
+        let isOdd = quantizer == 1 && SpreadTables.lowBits(spread) == 0
+        let table = SpreadTables.table(spread)
+        let key = table + (isOdd ? SpreadTables.tables : 0)
+        let start = starts[key] ?? tables.count
+        if starts[key] == nil {
+          starts[key] = start
+          let frequencies = family.frequencies(table: table, odd: isOdd)
+          tables +=
+            decoding ? SpreadTables.decoding(frequencies) : SpreadTables.encoding(frequencies)
+        }
+        map.append(UInt32(start + (decoding ? SpreadTables.lowBits(spread) : 0)))
       }
-      map.append(UInt32(start + (decoding ? SpreadTables.lowBits(spread) : 0)))
     }
   }
 
   /// The class of a sum.
   static func spread(_ sum: Int) -> Int { min(max(sum, 0), SpreadTables.classes - 1) }
+
+  /// A code's place in its row's map.
+  func slot(_ column: Int, _ code: Int32) -> UInt16 {
+    columns[column] + (code & 1 == 1 ? odd : 0)
+  }
 
   /// Where the map of a row starts.
   func start(rowClass: Int) -> Int { leastColumn + Self.clamped(rowClass) - least }

@@ -76,8 +76,10 @@ private struct Sample {
 }
 
 extension SpreadClasses {
-  /// The classes for codes `[outputs, inputs]` with steps base · 2^((exponents + rowExponents) / 8).
-  init(codes: [Int32], outputs: Int, inputs: Int, exponents: [Int], rowExponents: [Int]) {
+  /// The classes for codes with steps base · 2^((exponents + rowExponents) / 8).
+  init(_ matrix: IntegerCodes) {
+    let codes = matrix.codes, outputs = matrix.outputs, inputs = matrix.inputs
+    let exponents = matrix.exponents, rowExponents = matrix.rowExponents
     let rowStride = (outputs + Self.samples - 1) / Self.samples
     let columnStride = (inputs + Self.samples - 1) / Self.samples
     let sampledRows = Array(stride(from: 0, to: outputs, by: max(1, rowStride)))
@@ -110,7 +112,8 @@ extension SpreadClasses {
       for i in column * byColumn.length..<(column + 1) * byColumn.length {
         sum += Int(byColumn.sizes[i]) * Int(byColumn.sizes[i])
       }
-      let square = Double(sum) / Double(byColumn.length)
+      // Classes count in steps of k, which is half a trellis's code.
+      let square = Double(sum) / Double(byColumn.length) / (matrix.isTrellis ? 4 : 1)
       var spread = 40
       while spread < 127, SpreadTables.power(eighths: 2 * (spread - 64)) < square { spread += 1 }
       return spread
@@ -120,7 +123,9 @@ extension SpreadClasses {
       columns[column] = (starts[column] - constant + exponents[column]) >> columnShift
     }
     var best: (bits: Float, classes: SpreadClasses)?
-    for (half, costs) in zip(Self.families, SpreadTables.costs) {
+    for (half, costs) in zip(
+      Self.families, matrix.isTrellis ? SpreadTables.trellisCosts : SpreadTables.costs)
+    {
       var candidate = best?.classes ?? self
       candidate.half = half
       var total: Float = 0
@@ -164,7 +169,8 @@ extension SpreadClasses {
     let others = sampledColumns.map { all[$0] }
     let old = rows, shift = rowShift
     let found = ParallelLoop.map(sample.lines) { row in
-      sample.descend(row, base: -rowExponents[row], start: old[row], shift: shift, others: others, costs: costs)
+      sample.descend(
+        row, base: -rowExponents[row], start: old[row], shift: shift, others: others, costs: costs)
     }
     rows = found.map(\.number)
     return found.reduce(0) { $0 + $1.bits }

@@ -41,15 +41,16 @@ struct SpreadTables {
   /// The table of this class.
   static func table(_ spread: Int) -> Int { spread < tables ? spread : 88 + spread % 8 }
 
-  /// Frequencies of the symbols −63…63 and of the escape; their sum is 4096.
-  func frequencies(table: Int) -> [Int] {
+  /// Frequencies of the symbols −63…63 and of the escape; their sum is 4096. The cells of `odd` ones, the trellis's Q1,
+  /// lie around k − 1/2.
+  func frequencies(table: Int, odd: Bool = false) -> [Int] {
     let degrees = Double(2 * half)
     // The scale that gives the class's standard deviation.
     let scale = Self.power(eighths: table - 64) * ((degrees - 2) / degrees).squareRoot()
     var result = [Int](repeating: 0, count: Self.symbols)
     var before = 0
-    for code in 0...Self.largest {
-      let x = (Double(code) + 0.5) / scale
+    for code in 0...(odd ? Self.largest - 1 : Self.largest) {
+      let x = (Double(code) + (odd ? 1 : 0.5)) / scale
       let square = x * x
       let cosine = degrees / (degrees + square)
       var term = 1.0
@@ -61,7 +62,10 @@ struct SpreadTables {
       // P(|code| ≤ code), as a share of 2047.
       let inside = x / (degrees + square).squareRoot() * sum
       let now = max(before, min(2047, Int((2047 * inside + 0.5).rounded(.down))))
-      if code == 0 {
+      if odd {
+        result[Self.largest + code + 1] = now - before
+        result[Self.largest - code] = now - before
+      } else if code == 0 {
         result[Self.largest] = 2 * now + 1
       } else {
         result[Self.largest + code] = now - before
@@ -69,7 +73,7 @@ struct SpreadTables {
       }
       before = now
     }
-    result[Self.symbols - 1] = 4096 - (2 * before + 1)
+    result[Self.symbols - 1] = 4096 - (2 * before + (odd ? 0 : 1))
     return result
   }
 
@@ -107,20 +111,28 @@ struct SpreadTables {
   static let largestCost = 255
 
   /// Bits of a code of each size 0...255 in each class, `[classes, 256]`, for each family of the encoder.
-  static let costs = SpreadClasses.families.map { SpreadTables(half: $0).ownCosts() }
+  static let costs = SpreadClasses.families.map { SpreadTables(half: $0).ownCosts(trellis: false) }
+  /// The same for codes of a trellis: even ones have the tables of Q0, odd ones those of Q1.
+  static let trellisCosts = SpreadClasses.families.map {
+    SpreadTables(half: $0).ownCosts(trellis: true)
+  }
 
-  private func ownCosts() -> [Float] {
-    var own = [[Float]](repeating: [], count: Self.tables)
-    for table in 0..<Self.tables {
-      own[table] = frequencies(table: table).map { frequency in
-        frequency == 0 ? .infinity : Float(12 - log2(Double(frequency)))
+  private func ownCosts(trellis: Bool) -> [Float] {
+    let own = (0..<(trellis ? 2 : 1)).map { quantizer in
+      (0..<Self.tables).map { table in
+        frequencies(table: table, odd: quantizer == 1).map { frequency in
+          frequency == 0 ? Float.infinity : Float(12 - log2(Double(frequency)))
+        }
       }
     }
     var result: [Float] = []
     result.reserveCapacity(Self.classes * (Self.largestCost + 1))
     for spread in 0..<Self.classes {
-      let bits = Self.lowBits(spread), costs = own[Self.table(spread)]
-      for code in 0...Self.largestCost {
+      let bits = Self.lowBits(spread)
+      for size in 0...Self.largestCost {
+        let code = trellis ? Trellis.index(size) : size
+        let quantizer = trellis && bits == 0 ? size & 1 : 0
+        let costs = own[quantizer][Self.table(spread)]
         var cost = Float.infinity
         if let symbol = Self.symbol(Int32(code), lowBits: bits) { cost = costs[symbol] }
         if cost == .infinity {

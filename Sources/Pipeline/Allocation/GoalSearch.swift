@@ -8,6 +8,7 @@ import CondenseInference
 import Drift
 import Encodings
 public import JSONDocuments
+import LinearAlgebra
 import Networks
 import Quantization
 import Tensors
@@ -57,7 +58,7 @@ struct GoalSearch {
   private var request: QuantizeRequest { stage.request }
 
   /// Tokens of the drift of single tensors: their relations matter, and there are many tensors.
-  private static let sensitivityTokens = 4096
+  private static let sensitivityTokens = 2048
   /// Walks that a goal may take.
   private static let attempts = 5
   /// Room for the drift in the packed file's manifest.
@@ -65,12 +66,12 @@ struct GoalSearch {
 
   private func walk(
     _ assignment: EncodingAssignment, rates: RatePlan?, attempt: Int, network: (any Network)?,
-    _ knowledge: ModelKnowledge?
+    _ knowledge: ModelKnowledge?, _ sensitivities: SensitivityTable?
   ) throws -> (layers: [FinishedLayer], resumed: Int) {
     let walk = QuantizeWalk(
       .init(
         request: request, output: output, checkpoint: stage.input, imatrix: imatrix,
-        knowledge: knowledge,
+        knowledge: knowledge, sensitivities: sensitivities,
         progress: progress, finished: finished),
       assignment: assignment, rates: rates, attempt: attempt)
     let layers = try walk.run(network: network, set: loaded?.set)
@@ -81,7 +82,7 @@ struct GoalSearch {
   private func knowledge(of network: any Network) -> ModelKnowledge? {
     loaded.map {
       ModelKnowledge(
-        network, $0.set, method: request.method, seed: request.calibration?.seed ?? 0,
+        network, $0.set, usesCurvature: request.method == .ec && request.usesCurvature, seed: request.calibration?.seed ?? 0,
         progress: progress)
     }
   }
@@ -91,13 +92,13 @@ struct GoalSearch {
       let network =
         FamilyRegistry.family(of: stage.input) == nil ? nil : try Model(stage.input).network
       let (layers, resumed) = try walk(
-        assignment, rates: nil, attempt: 0, network: network, network.flatMap(knowledge))
+        assignment, rates: nil, attempt: 0, network: network, network.flatMap(knowledge), nil)
       return Result(
         layers: layers, assignment: assignment, resumedLayers: resumed, allocation: nil)
     }
     let probe = loaded.rest ?? loaded.set.first(tokens: 16384)
     let knowledge = ModelKnowledge(
-      try Model(stage.input).network, loaded.set, method: request.method,
+      try Model(stage.input).network, loaded.set, usesCurvature: request.method == .ec && request.usesCurvature,
       seed: request.calibration?.seed ?? 0, progress: progress)
     let table = try table(loaded, probe: probe, knowledge: knowledge)
     let weights = table.entries.reduce(0) { $0 + $1.weights }
@@ -118,7 +119,7 @@ struct GoalSearch {
       let check = DriftProbe(network: network, set: probe)
       let walked = try walk(
         allocation.assignment, rates: allocation.rates, attempt: attempt, network: network,
-        knowledge)
+        knowledge, table)
       resumed += walked.resumed
       progress("drift", 0)
       let measured = try check.driftOfWhole()
@@ -153,14 +154,7 @@ struct GoalSearch {
   private func table(
     _ loaded: LoadedCalibration, probe: CalibrationSet, knowledge: ModelKnowledge
   ) throws -> SensitivityTable {
-    var hash = ContentHash()
-    let rules = request.rules.map { ($0.pattern ?? "") + "=" + $0.target.name }
-    for part in [
-      toolVersion, "sensitivities 1", inputHash, request.method.rawValue, rules.joined(separator: " "),
-      request.search.rawValue, "\(request.damping) \(request.blockSize) \(request.actOrder)",
-      calibration.compactText,
-    ] { hash.update(part) }
-    let key = hash.digits
+    let key = stage.sensitivityKey(inputHash: inputHash, calibration: calibration)
     let note = output.notePath("sensitivities.json")
     for path in [request.sensitivities, note] {
       guard let path, FilePath.kind(of: path) == .file else { continue }
@@ -216,5 +210,20 @@ struct GoalSearch {
     return try RunPlan.packedByteCount(
       plan, original: stage.input, lineage: lineage, inputName: FilePath.name(of: output.path))
       + (hasDrift ? Self.driftBytes : 0)
+  }
+}
+
+extension QuantizeRun {
+  /// The hash of everything that the sensitivities depend on; the goal is not among it.
+  func sensitivityKey(inputHash: String, calibration: JSONValue) -> String {
+    var hash = ContentHash()
+    let rules = request.rules.map { ($0.pattern ?? "") + "=" + $0.target.name }
+    for part in [
+      toolVersion, "sensitivities 1", BLAS.description, inputHash, request.method.rawValue,
+      rules.joined(separator: " "), request.search.rawValue,
+      "\(request.damping) \(request.blockSize) \(request.actOrder) \(request.usesCurvature)",
+      calibration.compactText,
+    ] { hash.update(part) }
+    return hash.digits
   }
 }

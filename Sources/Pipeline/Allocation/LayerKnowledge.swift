@@ -27,11 +27,11 @@ struct ModelKnowledge {
   private let counts: [Double]
 
   /// Tokens that the curvature is measured on.
-  static let curvatureTokens = 8192
+  static let curvatureTokens = 4096
 
-  /// Measures the curvature, where the method can use it.
+  /// Measures the curvature, where it is used.
   init(
-    _ network: any Network, _ set: CalibrationSet, method: QuantizationMethod, seed: Int,
+    _ network: any Network, _ set: CalibrationSet, usesCurvature: Bool, seed: Int,
     progress: (String, Double) -> Void
   ) {
     var counts = [Double](repeating: 0.5, count: network.vocabularySize)
@@ -39,14 +39,17 @@ struct ModelKnowledge {
       for token in sequence { counts[Int(token)] += 1 }
     }
     self.counts = counts
-    gated = Set(
+    let gated = Set(
       network.sublayers.flatMap { $0.groups }.filter { $0.count == 2 }
         .flatMap { $0.map(\.weightName) })
-    guard method == .ec else {
+    self.gated = gated
+    guard usesCurvature else {
       curvature = nil
       return
     }
-    let options = LossCurvature.Options(tokens: Self.curvatureTokens, seed: UInt64(seed))
+    let options = LossCurvature.Options(
+      tokens: Self.curvatureTokens, seed: UInt64(seed), batchTokens: 1024, measuresInputs: false,
+      weights: Set(network.linearLayers.map(\.weightName)).subtracting(gated))
     func show(_ done: Int, _ all: Int) {
       progress("curvature", Double(done) / Double(max(1, all)))
     }

@@ -121,19 +121,33 @@ extension ReportTable {
 
   /// The layers of one stage.
   static func layers(_ layers: [LayerResult]) -> ReportTable {
+    let hasLimit = layers.contains { $0.bitsAboveLimit != nil }
+    let hasDrift = layers.contains { $0.predictedDrift != nil }
+    let titles =
+      ["bits/weight", "output error"] + (hasLimit ? ["bits above limit"] : [])
+      + (hasDrift ? ["predicted drift"] : []) + ["time", "fallbacks"]
     var table = ReportTable(
       columns: ["tensor", "encoding", "method"].map { Column(title: $0, isNumber: false) }
-        + ["bits/weight", "output error", "time", "fallbacks"].map { Column(title: $0) })
+        + titles.map { Column(title: $0) })
     table.rows = layers.map { layer in
-      Row(cells: [
+      var cells = [
         Cell(text: layer.tensor, isCode: true), Cell(text: layer.encoding, isCode: true),
         Cell(text: layer.method, isCode: true),
         Cell(text: Numbers.bitsPerWeight(layer.bitsPerWeight)),
         Cell(text: layer.relativeOutputError.map(Numbers.significant) ?? Numbers.absent),
+      ]
+      if hasLimit {
+        cells.append(Cell(text: layer.bitsAboveLimit.map { Numbers.fixed($0, 3) } ?? Numbers.absent))
+      }
+      if hasDrift {
+        cells.append(Cell(text: layer.predictedDrift.map(Numbers.significant) ?? Numbers.absent))
+      }
+      cells += [
         Cell(text: Numbers.seconds(layer.seconds)),
         Cell(
           text: Numbers.count(layer.fallbacks), verdict: layer.fallbacks > 0 ? .failed : nil),
-      ])
+      ]
+      return Row(cells: cells)
     }
     return table
   }

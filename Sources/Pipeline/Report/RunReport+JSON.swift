@@ -115,15 +115,26 @@ extension LayerResult {
       relativeOutputError: try json["relative_output_error"].ifPresent {
         (error) throws(RunReportError) in try error.number()
       },
-      seconds: try json["seconds"].number(), fallbacks: try json["fallbacks"].count())
+      seconds: try json["seconds"].number(), fallbacks: try json["fallbacks"].count(),
+      bitsAboveLimit: try json["bits_above_limit"].ifPresent {
+        (bits) throws(RunReportError) in try bits.number()
+      },
+      predictedDrift: try json["predicted_drift"].ifPresent {
+        (drift) throws(RunReportError) in try drift.number()
+      })
   }
 
   fileprivate var json: JSONValue {
-    [
+    var object: JSONValue = [
       "tensor": .string(tensor), "encoding": .string(encoding), "method": .string(method),
       "bits_per_weight": .number(bitsPerWeight),
       "relative_output_error": relativeOutputError.map { .number($0) } ?? .null,
       "seconds": .number(seconds), "fallbacks": .integer(fallbacks),
     ]
+    guard case .object(var members) = object else { return object }
+    if let bitsAboveLimit { members["bits_above_limit"] = .number(bitsAboveLimit) }
+    if let predictedDrift { members["predicted_drift"] = .number(predictedDrift) }
+    object = .object(members)
+    return object
   }
 }

@@ -48,11 +48,16 @@ public struct LayerResult: Sendable, Equatable {
   public var seconds: Double
   /// How often something else was done than asked.
   public var fallbacks: Int
+  /// Bits a weight above the rate–distortion limit; `nil` where it was not measured.
+  public var bitsAboveLimit: Double?
+  /// The drift of the model that this tensor's error is predicted to cause; `nil` without sensitivities.
+  public var predictedDrift: Double?
 
   /// What was done to one tensor.
   public init(
     tensor: String, encoding: String, method: String, bitsPerWeight: Double,
-    relativeOutputError: Double?, seconds: Double, fallbacks: Int = 0
+    relativeOutputError: Double?, seconds: Double, fallbacks: Int = 0,
+    bitsAboveLimit: Double? = nil, predictedDrift: Double? = nil
   ) {
     self.tensor = tensor
     self.encoding = encoding
@@ -61,6 +66,8 @@ public struct LayerResult: Sendable, Equatable {
     self.relativeOutputError = relativeOutputError
     self.seconds = seconds
     self.fallbacks = fallbacks
+    self.bitsAboveLimit = bitsAboveLimit
+    self.predictedDrift = predictedDrift
   }
 }
 

@@ -170,8 +170,12 @@ public final class RecipeRun {
   private func quantize(
     _ entry: StageEntry, _ request: QuantizeRequest, input: any Checkpoint, inputHash: String
   ) throws -> Step {
-    let stage = QuantizeRun(input: input, request: request)
-    let calibration = try stage.loadCalibration()
+    let asked = QuantizeRun(input: input, request: request)
+    let calibration = try asked.loadCalibration()
+    let stage = QuantizeRun(
+      input: input,
+      request: cache.keepingSensitivities(
+        of: asked, inputHash: inputHash, calibration: calibration?.json ?? .null))
     let key = stage.key(inputHash: inputHash, calibration: calibration?.json ?? .null)
     let path = cache.stagePath(key)
     var seconds: [String: Double] = [:]
@@ -293,6 +297,7 @@ extension LayerRecord {
     LayerResult(
       tensor: tensor, encoding: encoding, method: method, bitsPerWeight: bitsPerWeight,
       relativeOutputError: isOutputError ? relativeError : nil, seconds: seconds,
-      fallbacks: fallbacks)
+      fallbacks: fallbacks, bitsAboveLimit: extras.bitsAboveLimit ?? nil,
+      predictedDrift: extras.predictedDrift)
   }
 }

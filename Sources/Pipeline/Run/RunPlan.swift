@@ -130,7 +130,10 @@ public struct RunPlan: Sendable {
       let method = item.method(asked: stage.request.method)
       return LayerRecord.planned(
         item.site, encoding: encoding, method: method,
-        isOutputError: calibration != nil && item.site.role != .embedding(isHead: false))
+        isOutputError: calibration != nil && item.site.role != .embedding(isHead: false),
+        extras: LayerRecord.Extras(
+          bitsAboveLimit: stage.request.measuresLimit ? .some(0) : nil,
+          predictedDrift: stage.request.isAllocated ? 0 : nil))
     }
     return Lineage.entry(
       stage: "quantize", options: stage.request.json, seed: stage.request.calibration?.seed ?? 0,

@@ -25,18 +25,46 @@ public struct LayerRecord: Sendable, Equatable {
   /// Inputs that calibration never saw.
   public let deadInputs: Int
 
+  /// What was measured beside the method's own figures.
+  public struct Extras: Sendable, Equatable {
+    /// Bits a weight above the rate–distortion limit; nil inside when it cannot be told, nil outside when nobody asked.
+    public var bitsAboveLimit: Double??
+    /// The drift of the model that this tensor's error is predicted to cause; nil without sensitivities.
+    public var predictedDrift: Double?
+
+    /// Nothing more.
+    public init(bitsAboveLimit: Double?? = nil, predictedDrift: Double? = nil) {
+      self.bitsAboveLimit = bitsAboveLimit
+      self.predictedDrift = predictedDrift
+    }
+  }
+
+  /// See `Extras`.
+  public let extras: Extras
+
   /// What the lineage and `drift.json` say.
   public var json: JSONValue {
-    [
-      "tensor": .string(tensor), "encoding": .string(encoding), "method": .string(method),
-      "bits_per_weight": .number(bitsPerWeight),
-      isOutputError ? "relative_output_error" : "relative_weight_error": .number(relativeError),
-      "fallbacks": .integer(fallbacks), "dead_inputs": .integer(deadInputs),
-    ]
+    var object: JSONObject = JSONObject([
+      .init(key: "tensor", value: .string(tensor)),
+      .init(key: "encoding", value: .string(encoding)),
+      .init(key: "method", value: .string(method)),
+      .init(key: "bits_per_weight", value: .number(bitsPerWeight)),
+      .init(
+        key: isOutputError ? "relative_output_error" : "relative_weight_error",
+        value: .number(relativeError)),
+      .init(key: "fallbacks", value: .integer(fallbacks)),
+      .init(key: "dead_inputs", value: .integer(deadInputs)),
+    ])
+    if let limit = extras.bitsAboveLimit {
+      object["bits_above_limit"] = limit.map { .number($0) } ?? .null
+    }
+    if let drift = extras.predictedDrift { object["predicted_drift"] = .number(drift) }
+    return .object(object)
   }
 
   /// - Parameter isFallback: Whether another encoding was asked for.
-  init(_ result: QuantizedWeight, name: String, isFallback: Bool) {
+  init(_ result: QuantizedWeight, name: String, isFallback: Bool, extras: Extras) {
+    self.extras = extras
     tensor = name
     // The bytes are a column of their own.
     encoding = result.encoded.encoding is EntropyCoded ? "ec" : result.encoded.encoding.name
@@ -52,17 +80,19 @@ public struct LayerRecord: Sendable, Equatable {
   /// The row of a matrix that is still to be done, its figures at zero.
   static func planned(
     _ site: MatrixSite, encoding: any WeightEncoding, method: QuantizationMethod,
-    isOutputError: Bool
+    isOutputError: Bool, extras: Extras
   ) -> LayerRecord {
     LayerRecord(
       tensor: site.name, encoding: encoding.name, method: method.rawValue, bitsPerWeight: 0,
-      relativeError: 0, isOutputError: isOutputError, fallbacks: 0, deadInputs: 0)
+      relativeError: 0, isOutputError: isOutputError, fallbacks: 0, deadInputs: 0,
+      extras: extras)
   }
 
   private init(
     tensor: String, encoding: String, method: String, bitsPerWeight: Double, relativeError: Double,
-    isOutputError: Bool, fallbacks: Int, deadInputs: Int
+    isOutputError: Bool, fallbacks: Int, deadInputs: Int, extras: Extras
   ) {
+    self.extras = extras
     self.tensor = tensor
     self.encoding = encoding
     self.method = method
@@ -88,6 +118,9 @@ public struct LayerRecord: Sendable, Equatable {
     isOutputError = output != nil
     self.fallbacks = fallbacks
     deadInputs = dead
+    extras = Extras(
+      bitsAboveLimit: json["bits_above_limit"].map { $0.number },
+      predictedDrift: json["predicted_drift"]?.number)
   }
 }
 

@@ -21,8 +21,12 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var goal: ModelGoal?
   /// ec: how the tensors' rates follow from the goal.
   public var rates = RateChoice.measured
+  /// ec: outputs count by the loss's curvature; otherwise all alike.
+  public var usesCurvature = true
   /// Tensors that read the same inputs share an encoding, where one is chosen from a list.
   public var tiesGroups = false
+  /// Whether each layer's distance to the rate–distortion limit is told: eigenvalues of its second-moment matrix.
+  public var measuresLimit = false
   /// A file that holds the sensitivities of the model's tensors, or will.
   public var sensitivities: String?
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
@@ -128,12 +132,14 @@ public struct QuantizeRequest: Sendable, Equatable {
     case nil: break
     }
     if method == .ec { object["rates"] = .string(isAllocated ? "measured" : "equal") }
+    if method == .ec { object["curvature"] = .bool(usesCurvature) }
     if tiesGroups { object["tie-groups"] = true }
     if let rotation {
       object["rotate"] = .string(rotation.rawValue)
       object["rotation-seed"] = .integer(rotationSeed)
     }
     if method == .smoothquant { object["smoothing"] = .number(smoothing) }
+    if measuresLimit { object["limit"] = true }
     if method == .gptq || method == .qronos {
       object["damping"] = .number(damping)
       object["block-size"] = .integer(blockSize)
@@ -183,10 +189,6 @@ public struct QuantizeRun {
       isCalibrated: request.calibration != nil || request.imatrix != nil)
   }
 
-  /// The input with the types and shapes that its tensors have once the model is in the form that the request asks
-  /// for; what they hold means nothing.
-  func planned() throws -> any Checkpoint { try ModelTransform.planned(input, request) }
-
   /// The hash of everything that the result depends on.
   ///
   /// - Parameter inputHash: The input's content hash.
@@ -200,11 +202,13 @@ public struct QuantizeRun {
   }
 
   /// Loads the calibration set, for architectures that are known.
-  func loadCalibration() throws -> LoadedCalibration? {
+  func loadCalibration(
+    progress: (String, Double) -> Void = { _, _ in }
+  ) throws -> LoadedCalibration? {
     guard let calibration = request.calibration, FamilyRegistry.family(of: input) != nil else {
       return nil
     }
-    let loaded = try calibration.load(for: try Model(input))
+    let loaded = try calibration.load(for: try Model(input), progress: progress)
     return LoadedCalibration(
       set: loaded.set, rest: loaded.rest,
       json: calibration.json(used: loaded.set.tokensUsed, hashes: loaded.hashes))
@@ -298,7 +302,7 @@ public struct QuantizeRun {
   ) throws -> StageResult {
     let assignment = try assignment()
     try check()
-    let loaded = try loadCalibration()
+    let loaded = try loadCalibration(progress: progress)
     let imatrix = try request.imatrix.map { try ImportanceFile(path: $0, for: input) }
     let inputHash = try inputHash ?? contentHash(of: input)
     let calibration = loaded?.json ?? imatrix?.json ?? .null
@@ -336,19 +340,6 @@ public struct QuantizeRun {
       output.abandon()
       throw error
     }
-  }
-
-  /// Bytes of the head that the transformed model has and the input has not.
-  private func untiedBytes(
-    _ source: any Checkpoint, _ assignment: EncodingAssignment
-  ) -> Int? {
-    let name = ModelRotation.headName + ".weight"
-    guard request.rotation == .all,
-      !input.holds(name) || input.configuration[ModelRotation.tieKey]?.bool == true,
-      let tensor = source.tensor(name), let columns = tensor.shape.last
-    else { return nil }
-    guard case .encode(let encoding) = assignment[name]?.target else { return tensor.byteCount }
-    return encoding.byteCount(outputs: tensor.rows, inputs: columns)
   }
 
   /// The entry of the lineage.

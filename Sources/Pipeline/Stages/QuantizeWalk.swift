@@ -17,6 +17,7 @@ final class QuantizeWalk {
     let checkpoint: any Checkpoint
     let imatrix: ImportanceFile?
     let knowledge: ModelKnowledge?
+    let sensitivities: SensitivityTable?
     let progress: (String, Double) -> Void
     let finished: (LayerRecord, Double) -> Void
   }
@@ -26,6 +27,8 @@ final class QuantizeWalk {
   private let rates: RatePlan?
   private let attempt: Int
   private var layers: [FinishedLayer] = []
+  /// Eigenvalues of the last second-moment matrix: layers that read the same inputs share it.
+  private var lastSpectrum: (moment: DoubleMatrix, values: [Double]?)?
   private(set) var resumedLayers = 0
 
   private var request: QuantizeRequest { setting.request }
@@ -162,16 +165,12 @@ final class QuantizeWalk {
       return
     }
     let weight = linear.matrix
-    linear.matrix = try finish(item) {
-      let knowledge = knowledge()
-      return try request.quantizer(
-        for: item, onto: encoding, goal: rates?.goal(of: item.site.name), knowledge
-      ).quantize(weight.decoded(), statistics: knowledge.statistics, encoding: encoding)
-    }.matrix
+    linear.matrix = try finish(item, onto: encoding, weight: weight, knowledge: knowledge).matrix
   }
 
   private func finish(
-    _ item: EncodingAssignment.Item, _ work: () throws -> QuantizedWeight
+    _ item: EncodingAssignment.Item, onto encoding: any WeightEncoding,
+    weight: any LinearOperator, knowledge: () -> LayerKnowledge
   ) throws -> EncodedMatrix {
     let name = item.site.name
     let path = setting.output.layerPath(layers.count, attempt: attempt)
@@ -183,14 +182,18 @@ final class QuantizeWalk {
       setting.finished(layer.record, 0)
       return layer.encoded
     }
-    let result: QuantizedWeight
-    do {
-      result = try work()
-    } catch let error as QuantizationError {
+    let result: QuantizedWeight, extras: LayerRecord.Extras
+    do throws(QuantizationError) {
+      let knowledge = knowledge(), original = weight.decoded()
+      result = try request.quantizer(
+        for: item, onto: encoding, goal: rates?.goal(of: name), knowledge
+      ).quantize(original, statistics: knowledge.statistics, encoding: encoding)
+      extras = self.extras(result, of: original, name, knowledge.statistics)
+    } catch {
       throw LayerError(path: setting.checkpoint.path, tensor: name, error)
     }
     let layer = FinishedLayer(
-      record: LayerRecord(result, name: name, isFallback: item.insteadOf != nil),
+      record: LayerRecord(result, name: name, isFallback: item.insteadOf != nil, extras: extras),
       encoded: result.encoded)
     try layer.write(to: path)
     layers.append(layer)
@@ -206,12 +209,36 @@ final class QuantizeWalk {
       setting.progress("quantize", Double(index) / Double(assignment.items.count))
       let weight = try setting.checkpoint.weight(
         item.site.name, outputs: item.site.outputs, inputs: item.site.inputs)
-      _ = try finish(item) {
-        let knowledge = known(item.site.name)
-        return try request.quantizer(for: item, onto: encoding, goal: nil, knowledge).quantize(
-          weight.decoded(), statistics: knowledge.statistics, encoding: encoding)
-      }
+      _ = try finish(item, onto: encoding, weight: weight) { known(item.site.name) }
     }
     return layers
+  }
+
+  /// What is told of a layer beside the method's own figures.
+  private func extras(
+    _ result: QuantizedWeight, of weight: Matrix, _ name: String, _ statistics: InputStatistics
+  ) -> LayerRecord.Extras {
+    var extras = LayerRecord.Extras()
+    if let entry = setting.sensitivities?[name] {
+      extras.predictedDrift = entry.driftPerError * result.relativeError
+    }
+    guard request.measuresLimit else { return extras }
+    guard let moment = statistics.moment else {
+      extras.bitsAboveLimit = .some(nil)
+      return extras
+    }
+    let spectrum: [Double]?
+    if let last = lastSpectrum, last.moment == moment {
+      spectrum = last.values
+    } else {
+      spectrum = eigenvalues(of: moment)
+      lastSpectrum = (moment, spectrum)
+    }
+    extras.bitsAboveLimit = .some(
+      spectrum.flatMap {
+        rateDistanceToLimit(
+          weight, result.encoded, error: result.relativeError, moment: moment, spectrum: $0)
+      })
+    return extras
   }
 }

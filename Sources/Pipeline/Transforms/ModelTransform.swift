@@ -147,3 +147,22 @@ extension QuantizeRequest {
   /// Whether the model is brought into an equivalent form before it is quantized.
   var isTransformed: Bool { scalesChannels || rotation != nil }
 }
+
+extension QuantizeRun {
+  /// The input with the types and shapes that its tensors have once the model is in the form that the request asks
+  /// for; what they hold means nothing.
+  func planned() throws -> any Checkpoint { try ModelTransform.planned(input, request) }
+
+  /// Bytes of the head that the transformed model has and the input has not.
+  func untiedBytes(
+    _ source: any Checkpoint, _ assignment: EncodingAssignment
+  ) -> Int? {
+    let name = ModelRotation.headName + ".weight"
+    guard request.rotation == .all,
+      !input.holds(name) || input.configuration[ModelRotation.tieKey]?.bool == true,
+      let tensor = source.tensor(name), let columns = tensor.shape.last
+    else { return nil }
+    guard case .encode(let encoding) = assignment[name]?.target else { return tensor.byteCount }
+    return encoding.byteCount(outputs: tensor.rows, inputs: columns)
+  }
+}

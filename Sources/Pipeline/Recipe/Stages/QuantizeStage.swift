@@ -41,6 +41,8 @@ public struct QuantizeStageOptions: StageOptions {
   public var maxError: Double?
   /// ec: how the tensors' rates follow from the goal.
   public var rates = RateChoice.measured
+  /// ec: outputs count by the loss's curvature.
+  public var curvature = true
   /// Tensors that read the same inputs share an encoding.
   public var tieGroups = false
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
@@ -53,6 +55,8 @@ public struct QuantizeStageOptions: StageOptions {
   public var smoothing = 0.5
   /// What is rotated before anything is quantized.
   public var rotate: Rotation?
+  /// Whether the report tells each layer's distance to the rate–distortion limit.
+  public var limit = true
   /// How the range of a group's grid is chosen.
   public var grid = GridSearch.mse
   /// GPTQ: inputs come from the layers that are quantized already, one linear layer after another.
@@ -101,6 +105,9 @@ public struct QuantizeStageOptions: StageOptions {
         "rates", \.rates, .choice(),
         "ec: rates by what the model was measured to feel of each tensor, or the same for all."),
       .init(
+        "curvature", \.curvature, .flag,
+        "ec: outputs count by what the loss feels of them, which one backward pass tells."),
+      .init(
         "tie-groups", \.tieGroups, .flag,
         "Tensors that read the same inputs (q, k, v; gate, up) share the encoding chosen from a list, as fused "
           + "kernels need."),
@@ -127,6 +134,10 @@ public struct QuantizeStageOptions: StageOptions {
         "rotate", \.rotate, .optional(.choice()),
         "Mixes channels by random Hadamard matrices first, which costs nothing at run time: of the residual "
           + "stream and the values' heads, or of the heads alone. A tied head gets a matrix of its own for `all`."
+      ),
+      .init(
+        "limit", \.limit, .flag,
+        "With calibration, the report says how many bits above the rate–distortion limit each layer is."
       ),
       .init(
         "grid", \.grid, .choice(),
