@@ -39,6 +39,9 @@ final class LayerTable {
           + "calibration text, \(Figures.text(allocation.predictedDrift, 6)) by the linear model, "
           + (allocation.attempts == 1 ? "1 walk" : "\(allocation.attempts) walks"))
     }
+    if let bytes = result.untiedBytes {
+      Terminal.print("head untied from the embedding: + \(bytes) bytes")
+    }
     if result.resumedLayers > 0 {
       Terminal.print("resumed: \(result.resumedLayers) layers were finished by an earlier run")
     }
@@ -55,6 +58,7 @@ final class LayerTable {
       ]
     }
     if let allocation = result.allocation { object["allocation"] = allocation.json }
+    if let bytes = result.untiedBytes { object["untied_head_bytes"] = .integer(bytes) }
     if let drift { object["drift"] = drift.json }
     return .object(object)
   }

@@ -284,11 +284,6 @@ struct Quantize: ParsableCommand {
       table.finish(result, output: output)
       if let drift { Terminal.print(Eval.table(drift)) }
     }
-    if let bytes = result.untiedBytes {
-      Terminal.printError(
-        "note: \(output): the head was tied to the embedding and is a matrix of its own now: \(bytes) bytes more"
-      )
-    }
     Self.warn(result.requantized, input: input)
     let fallbacks = result.layers.reduce(0) { $0 + $1.fallbacks }
     guard fallbacks == 0 else {

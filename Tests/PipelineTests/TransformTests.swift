@@ -145,4 +145,29 @@ import Testing
     let (result, _) = try Self.transform(source, request)
     Self.expectEqual(try Self.outputs(result), try Self.outputs(source))
   }
+
+  /// The folder that the stage writes has the planned size and computes nearly the same, whatever type it was in.
+  @Test(arguments: ["llama-tied", "llama-bf16", "qwen2"]) func theFolderIsComplete(_ name: String)
+    throws
+  {
+    let folder = try TemporaryFolder()
+    let source = try Self.checkpoint(name)
+    var request = try Self.request(.rtn, ["int8-channel"], calibrated: false)
+    request.rotation = .all
+    let stage = QuantizeRun(input: source, request: request)
+    let plan = FolderPlan(
+      source: try stage.planned(), assignment: try stage.assignment(), request: request)
+    let result = try stage.run(output: folder.file("out"))
+    let weights = try FilePath.read(folder.file("out") + "/" + CheckpointFolder.weightsName)
+    #expect(weights.count == plan.layout.byteCount)
+    let wasTied = try #require(try FamilyRegistry.network(of: source) as? any LanguageModel).isTied
+    #expect((result.untiedBytes != nil) == wasTied)
+    let found = try Self.outputs(try CheckpointFolder(path: folder.file("out")))
+    let expected = try Self.outputs(source)
+    let difference = zip(found.values, expected.values).reduce(0.0) {
+      $0 + Double(($1.0 - $1.1) * ($1.0 - $1.1))
+    }
+    let energy = expected.values.reduce(0.0) { $0 + Double($1 * $1) }
+    #expect(difference < 1e-3 * energy, "\(difference) of \(energy)")
+  }
 }
