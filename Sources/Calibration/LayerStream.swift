@@ -52,6 +52,21 @@ public struct LayerStream {
     return moment
   }
 
+  /// The largest size of each input of one group of the next branch.
+  public func largestInputs(ofGroup group: Int) -> [Float] {
+    let sublayer = network.sublayers[position]
+    var largest = [Float](repeating: 0, count: sublayer.groups[group][0].matrix.inputs)
+    for (batch, hidden) in zip(batches, hidden) {
+      let x = sublayer.run(hidden, batch, cache: nil, inputOf: group)
+      for row in 0..<x.rows {
+        for (column, index) in x.range(ofRow: row).enumerated() {
+          largest[column] = max(largest[column], abs(x.values[index]))
+        }
+      }
+    }
+    return largest
+  }
+
   /// The moments of what one group of the next branch reads, as the branch is by now and as it was.
   ///
   /// The stream was made with `originalEmbedding`.

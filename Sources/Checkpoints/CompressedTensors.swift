@@ -23,6 +23,8 @@ public struct CompressedTensorsCheckpoint: Checkpoint {
   private struct Module {
     let name: String
     let encoding: GroupIntegers
+    /// Whether its inputs are rounded to eight bits, token by token.
+    let roundsInputs: Bool
     let outputs, inputs: Int
     let isPacked: Bool
   }
@@ -68,7 +70,8 @@ public struct CompressedTensorsCheckpoint: Checkpoint {
       modules[weight] = module
       entries.append(
         .init(
-          name: weight, encoding: module.encoding, outputs: module.outputs, inputs: module.inputs,
+          name: weight, encoding: module.roundsInputs ? W8A8() : module.encoding,
+          outputs: module.outputs, inputs: module.inputs,
           method: GGUFCheckpoint.unknownMethod))
       names += module.encoding.parts(outputs: module.outputs, inputs: module.inputs).map {
         weight + $0.suffix
@@ -113,6 +116,7 @@ public struct CompressedTensorsCheckpoint: Checkpoint {
     }
     let encoding = GroupIntegers(
       bits: bits, grouping: grouping, isSymmetric: weights["symmetric"]?.bool ?? true)
+    let roundsInputs = try roundsInputs(scheme["input_activations"], encoding)
     let groups = encoding.groups(inputs: shape[1])
     let words = (shape[1] * bits + 31) / 32
     guard stored.dtype == (isPacked ? .int32 : .int8),
@@ -134,7 +138,24 @@ public struct CompressedTensorsCheckpoint: Checkpoint {
       }
     }
     return Module(
-      name: name, encoding: encoding, outputs: shape[0], inputs: shape[1], isPacked: isPacked)
+      name: name, encoding: encoding, roundsInputs: roundsInputs, outputs: shape[0],
+      inputs: shape[1], isPacked: isPacked)
+  }
+
+  /// Whether a module rounds its inputs as `w8a8` does; other roundings would change what the model computes.
+  private static func roundsInputs(
+    _ scheme: JSONValue?, _ encoding: GroupIntegers
+  ) throws(CheckpointError.Problem) -> Bool {
+    guard let scheme, !scheme.isNull else { return false }
+    guard encoding == W8A8.weights, scheme["num_bits"]?.integer == 8,
+      scheme["type"]?.string == "int", scheme["strategy"]?.string == "token",
+      scheme["dynamic"]?.bool == true, scheme["symmetric"]?.bool != false
+    else {
+      throw .unsupported(
+        "rounded inputs other than 8 bits a token, dynamic and symmetric, beside 8-bit weights a channel"
+      )
+    }
+    return true
   }
 
   /// The folder, as the caller named it.

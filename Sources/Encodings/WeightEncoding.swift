@@ -97,6 +97,7 @@ public enum EncodingRegistry {
     PlainFloats.self,
     GroupIntegers.self,
     LevelGroups.self,
+    W8A8.self,
     GGUFBlocks.self,
     EntropyCoded.self,
   ]

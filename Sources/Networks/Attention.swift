@@ -24,6 +24,9 @@ struct Attention {
   let mask: Mask
   let scale: Float
 
+  /// How the heads share keys and values.
+  var layout: HeadLayout { HeadLayout(heads: heads, keyHeads: keyHeads, size: headSize) }
+
   /// Queries that are multiplied with one range of keys.
   static let queryBlock = 60
 

@@ -151,6 +151,8 @@ private final class BertAttention: Sublayer {
   }
 
   var groups: [[Linear]] { [[query, key, value], [output]] }
+  // The norm before the branch also feeds the residual addition.
+  var sources: [InputSource] { [.fixed, .values(of: value, heads: attention.layout)] }
 
   func run(
     _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
@@ -181,6 +183,8 @@ private final class BertMLP: Sublayer {
   }
 
   var groups: [[Linear]] { [[inner], [outer]] }
+  // As above; and no factor passes the activation.
+  var sources: [InputSource] { [.fixed, .fixed] }
 
   func run(
     _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?

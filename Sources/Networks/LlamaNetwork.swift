@@ -108,6 +108,19 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
 
   /// The final norm.
   public func normalize(_ hidden: Matrix) -> Matrix { finalNorm.applied(to: hidden) }
+
+  /// The stream between the branches: each reads it through its norm, and adds what its last group gives.
+  public var rotatableStream: RotatableStream? {
+    var readers: [(norm: String, layers: [Linear])] = []
+    for sublayer in sublayers {
+      for (source, group) in zip(sublayer.sources, sublayer.groups) {
+        if case .norm(let weight) = source { readers.append((weight, group)) }
+      }
+    }
+    return RotatableStream(
+      readers: readers, writers: sublayers.flatMap { $0.groups.last ?? [] },
+      finalNorm: finalNorm.weightName)
+  }
 }
 
 /// The attention branch.
@@ -134,6 +147,9 @@ private final class LlamaAttention: Sublayer {
   }
 
   var groups: [[Linear]] { [[query, key, value], [output]] }
+  var sources: [InputSource] {
+    [.norm(weight: norm.weightName), .values(of: value, heads: attention.layout)]
+  }
 
   func run(
     _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
@@ -170,6 +186,8 @@ private final class LlamaMLP: Sublayer {
   }
 
   var groups: [[Linear]] { [[gate, up], [down]] }
+  // The activation stands on the gate's side alone.
+  var sources: [InputSource] { [.norm(weight: norm.weightName), .rows(of: up)] }
 
   func run(
     _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?

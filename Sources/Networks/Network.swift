@@ -89,6 +89,8 @@ public struct TokenBatch: Sendable {
 public protocol Sublayer: AnyObject {
   /// The linear layers, by shared input, in the order in which they run.
   var groups: [[Linear]] { get }
+  /// What makes the inputs of each group.
+  var sources: [InputSource] { get }
   /// Runs the branch on the residual stream `[tokens, width]`.
   ///
   /// - Parameters:
@@ -141,6 +143,8 @@ public protocol LanguageModel: Network {
   var isTied: Bool { get }
   /// The head's input for rows of the stream: the final norm.
   func normalize(_ hidden: Matrix) -> Matrix
+  /// The residual stream, where it can be rotated; nil where it cannot.
+  var rotatableStream: RotatableStream? { get }
 }
 
 extension LanguageModel {

@@ -16,23 +16,28 @@ import Tensors
 enum GroupedEncoding {
   case integers(GroupIntegers)
   case levels(LevelGroups)
+  /// Integers that are multiplied with rounded activations.
+  case withActivations(W8A8)
 
   /// Nil for other encodings.
   init?(_ encoding: any WeightEncoding) {
     switch encoding {
     case let encoding as GroupIntegers: self = .integers(encoding)
     case let encoding as LevelGroups: self = .levels(encoding)
+    case let encoding as W8A8: self = .withActivations(encoding)
     default: return nil
     }
   }
 
   /// The names of all of them, as a message lists them.
-  static let nameList = GroupIntegers.nameList + ", " + LevelGroups.nameList
+  static let nameList = [GroupIntegers.nameList, LevelGroups.nameList, W8A8.nameList]
+    .joined(separator: ", ")
 
   func groupSize(inputs: Int) -> Int {
     switch self {
     case .integers(let encoding): encoding.groupSize(inputs: inputs)
     case .levels(let encoding): encoding.groupSize(inputs: inputs)
+    case .withActivations: W8A8.weights.groupSize(inputs: inputs)
     }
   }
 
@@ -40,6 +45,7 @@ enum GroupedEncoding {
     switch self {
     case .integers(let encoding): encoding.groups(inputs: inputs)
     case .levels(let encoding): encoding.groups(inputs: inputs)
+    case .withActivations: W8A8.weights.groups(inputs: inputs)
     }
   }
 
@@ -48,6 +54,9 @@ enum GroupedEncoding {
     of values: Span<Float>, importance: Span<Float>, search: GridSearch
   ) -> (scale: Float, zero: Float) {
     switch self {
+    case .withActivations:
+      return GroupedEncoding.integers(W8A8.weights).grid(
+        of: values, importance: importance, search: search)
     case .integers(let encoding):
       let grid = bestGrid(
         of: values, importance: importance, encoding: encoding, search: search)
@@ -65,6 +74,10 @@ enum GroupedEncoding {
     quantized: inout MutableSpan<Float>, codes: inout MutableSpan<UInt8>
   ) {
     switch self {
+    case .withActivations:
+      GroupedEncoding.integers(W8A8.weights).roundColumn(
+        values, scales: scales, inverses: inverses, zeros: zeros, quantized: &quantized,
+        codes: &codes)
     case .integers(let encoding):
       Tensors.roundColumn(
         values, scales: scales, inverses: inverses, zeros: zeros, top: Float(encoding.top),
@@ -73,6 +86,29 @@ enum GroupedEncoding {
       encoding.roundColumn(
         values, scales: scales, inverses: inverses, quantized: &quantized, codes: &codes)
     }
+  }
+
+  /// Rounds every weight to the nearest point of its group's grid.
+  func round(_ weight: Matrix, grids: GroupGrids) -> EncodedMatrix {
+    let columns = weight.columns
+    let groups = groups(inputs: columns), size = groupSize(inputs: columns)
+    var codes = [UInt8](repeating: 0, count: weight.rows * columns)
+    ParallelLoop.parts(
+      of: &codes, count: weight.rows,
+      range: {
+        $0 * columns..<($0 + 1) * columns
+      }
+    ) { row, target in
+      let scales = (0..<columns).map { grids.scales[row * groups + $0 / size] }
+      let inverses = scales.map { $0 == 0 ? 0 : 1 / $0 }
+      let zeros = (0..<columns).map { grids.zeros[row * groups + $0 / size] }
+      var points = [Float](repeating: 0, count: columns)
+      var pointSpan = points.mutableSpan
+      roundColumn(
+        weight.values.span.extracting(weight.range(ofRow: row)), scales: scales.span,
+        inverses: inverses.span, zeros: zeros.span, quantized: &pointSpan, codes: &target)
+    }
+    return encode(outputs: weight.rows, inputs: columns, codes: codes, grids: grids)
   }
 
   /// Packs codes `[outputs, inputs]` and grids.
@@ -84,6 +120,12 @@ enum GroupedEncoding {
         scales: narrow(grids.scales.span, to: .float16), zeros: grids.zeros.map { UInt8($0) })
     case .levels(let encoding):
       encoding.encode(outputs: outputs, inputs: inputs, codes: codes, scales: grids.scales)
+    case .withActivations(let encoding):
+      EncodedMatrix(
+        encoding: encoding, outputs: outputs, inputs: inputs,
+        parts: GroupedEncoding.integers(W8A8.weights).encode(
+          outputs: outputs, inputs: inputs, codes: codes, grids: grids
+        ).parts)
     }
   }
 }
@@ -101,15 +143,26 @@ struct GroupGrids {
   init(
     of weight: Matrix, encoding: GroupedEncoding, importance: [Float], search: GridSearch
   ) throws(QuantizationError) {
+    try self.init(of: weight, encoding: encoding) { values, columns in
+      encoding.grid(
+        of: values, importance: importance.span.extracting(columns), search: search)
+    }
+  }
+
+  /// Chooses the grid of every group.
+  ///
+  /// - Parameter choose: Gives the grid of a group's weights, which stand in these columns.
+  init(
+    of weight: Matrix, encoding: GroupedEncoding,
+    choose: (Span<Float>, Range<Int>) -> (scale: Float, zero: Float)
+  ) throws(QuantizationError) {
     let columns = weight.columns
     let groups = encoding.groups(inputs: columns), size = encoding.groupSize(inputs: columns)
     let grids = ParallelLoop.map(weight.rows) { row -> [(scale: Float, zero: Float)] in
       let values = weight.values.span.extracting(weight.range(ofRow: row))
       return (0..<groups).map { group in
         let range = group * size..<min((group + 1) * size, columns)
-        return encoding.grid(
-          of: values.extracting(range), importance: importance.span.extracting(range),
-          search: search)
+        return choose(values.extracting(range), range)
       }
     }
     let flat = grids.flatMap { $0 }

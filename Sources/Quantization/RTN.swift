@@ -56,25 +56,7 @@ public struct RTN: WeightQuantizer, Equatable {
     let grids = try GroupGrids(
       of: weight, encoding: encoding, importance: importance(statistics, columns: weight.columns),
       search: search)
-    let columns = weight.columns
-    let groups = encoding.groups(inputs: columns), size = encoding.groupSize(inputs: columns)
-    var codes = [UInt8](repeating: 0, count: weight.rows * columns)
-    ParallelLoop.parts(
-      of: &codes, count: weight.rows,
-      range: {
-        $0 * columns..<($0 + 1) * columns
-      }
-    ) { row, target in
-      let scales = (0..<columns).map { grids.scales[row * groups + $0 / size] }
-      let inverses = scales.map { $0 == 0 ? 0 : 1 / $0 }
-      let zeros = (0..<columns).map { grids.zeros[row * groups + $0 / size] }
-      var points = [Float](repeating: 0, count: columns)
-      var pointSpan = points.mutableSpan
-      encoding.roundColumn(
-        weight.values.span.extracting(weight.range(ofRow: row)), scales: scales.span,
-        inverses: inverses.span, zeros: zeros.span, quantized: &pointSpan, codes: &target)
-    }
-    return encoding.encode(outputs: weight.rows, inputs: columns, codes: codes, grids: grids)
+    return encoding.round(weight, grids: grids)
   }
 }
 

@@ -14,6 +14,10 @@ public enum QuantizationMethod: String, Sendable, CaseIterable {
   case qronos
   /// GPTQ onto integers of any size behind an entropy coder.
   case ec
+  /// Rounding after channels with large activations were scaled up, and ranges clipped.
+  case awq
+  /// Rounding after the range of activations was moved into the weights, for products in eight bits.
+  case smoothquant
 
   /// Whether there is nothing to do without statistics of a layer's inputs.
   public var needsCalibration: Bool { self != .rtn }
@@ -224,7 +228,7 @@ private func powerOfTwo(near largest: Float) -> Float {
 }
 
 /// tr(R H Rᵀ) of some rows.
-private func energy(_ rows: [Float], _ moment: [Float]?, _ columns: Int) -> Double {
+func energy(_ rows: [Float], _ moment: [Float]?, _ columns: Int) -> Double {
   guard let moment else { return rows.reduce(0.0) { $0 + Double($1) * Double($1) } }
   var product = [Float](repeating: 0, count: rows.count)
   var target = product.mutableSpan

@@ -16,6 +16,8 @@ public protocol LinearOperator: Sendable {
   /// Calls `body` with the rows `[rows, inputs]` where they already lie in memory as floats, and returns
   /// true; returns false when they do not.
   func withRowsInPlace(_ rows: Range<Int>, _ body: (Span<Float>) -> Void) -> Bool
+  /// `x Wᵀ` for at least one row and one output; `apply` checks sizes and adds a bias.
+  func product(with x: Matrix) -> Matrix
 }
 
 extension LinearOperator {
@@ -54,7 +56,7 @@ extension LinearOperator {
     precondition(x.columns == inputs, "\(x.columns) inputs for a matrix of \(outputs) x \(inputs)")
     precondition(bias.map { $0.count == outputs } ?? true)
     guard x.rows > 0, outputs > 0 else { return Matrix(rows: x.rows, columns: outputs) }
-    var result = x.rows <= 4 || inputs == 0 ? applyToFew(x) : applyToMany(x)
+    var result = product(with: x)
     if let bias {
       ParallelLoop.overRows(of: &result.values, rowLength: outputs, blockRows: 64) { rows, part in
         for row in 0..<rows.count {
@@ -63,6 +65,11 @@ extension LinearOperator {
       }
     }
     return result
+  }
+
+  /// In float32, unless a conformer says otherwise.
+  public func product(with x: Matrix) -> Matrix {
+    x.rows <= 4 || inputs == 0 ? applyToFew(x) : applyToMany(x)
   }
 
   /// Calls `body` with rows as floats, in place or decoded into `scratch`.

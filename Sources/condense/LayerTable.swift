@@ -10,14 +10,14 @@ final class LayerTable {
   func start() {
     guard !isQuiet else { return }
     Terminal.print(
-      Self.pad("tensor", 46) + Self.pad("encoding", 16) + Self.pad("method", 8)
+      Self.pad("tensor", 46) + Self.pad("encoding", 16) + Self.pad("method", 12)
         + Self.pad("bpw", 8) + Self.pad("rel. error", 12) + "seconds")
   }
 
   func add(_ row: LayerRecord, seconds: Double) {
     guard !isQuiet else { return }
     var line =
-      Self.pad(row.tensor, 46) + Self.pad(row.encoding, 16) + Self.pad(row.method, 8)
+      Self.pad(row.tensor, 46) + Self.pad(row.encoding, 16) + Self.pad(row.method, 12)
       + Self.pad(Figures.text(row.bitsPerWeight, 3), 8)
       + Self.pad(Figures.text(row.relativeError, 6), 12) + Figures.text(seconds, 2)
     if let limit = row.extras.bitsAboveLimit {

@@ -9,7 +9,8 @@ struct Quantize: ParsableCommand {
     abstract: "Store weights as integers of a few bits.",
     discussion: """
       ENCODING is intB-gN or intB-channel with B from 2 to 8 and N one of 16, 32, 64, 128, 256, and -sym \
-      for grids without zero points; fp8-gN, fp8-channel, nf4-gN, nf4-channel; or a block type of llama.cpp. \
+      for grids without zero points; fp8-gN, fp8-channel, nf4-gN, nf4-channel; w8a8, whose products \
+      round activations to 8 bits too; or a block type of llama.cpp. \
       A plain ENCODING is for the linear layers of all branches; \
       PATTERN=ENCODING is for the weights whose names match, embeddings and heads included, and \
       PATTERN=copy leaves them as they are. An interrupted run resumes when the same command runs again.
@@ -17,7 +18,7 @@ struct Quantize: ParsableCommand {
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
-  @Option(help: "rtn, gptq, qronos or ec.") var method = QuantizationMethod.gptq
+  @Option(help: "rtn, gptq, qronos, awq, smoothquant or ec.") var method = QuantizationMethod.gptq
   @Option(help: "Stored bits over weights of all that is encoded, 1 to 8, such as 2.75.")
   var bits: Double?
   @Option(
@@ -33,11 +34,14 @@ struct Quantize: ParsableCommand {
   var maxKL: Double?
   @Option(help: "ec: the fewest bits with at most this relative output error in each layer.")
   var maxError: Double?
-  @Option(help: "ec: rates by what the model feels of each tensor, or all the same (default: measured).")
+  @Option(
+    help: "ec: rates by what the model feels of each tensor, or all the same (default: measured).")
   var rates: RateChoice?
   @Flag(
     inversion: .prefixedNo,
-    help: "ec: outputs count by what the loss feels of them, which one backward pass tells (default: yes).")
+    help:
+      "ec: outputs count by what the loss feels of them, which one backward pass tells (default: yes)."
+  )
   var curvature: Bool?
   @Flag(help: "Tensors that read the same inputs share the encoding chosen from a list.")
   var tieGroups = false
@@ -54,7 +58,9 @@ struct Quantize: ParsableCommand {
   var encoding: [String] = []
   @Option(
     parsing: .upToNextOption,
-    help: ArgumentHelp("Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.", valueName: "file"))
+    help: ArgumentHelp(
+      "Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.",
+      valueName: "file"))
   var calibration: [String] = []
   @Option(
     help: ArgumentHelp(
@@ -63,7 +69,8 @@ struct Quantize: ParsableCommand {
   var imatrix: String?
   @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
   @Option(help: "Tokens of a calibration window.") var context = 256
-  @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
+  @Option(help: "Of the choice of calibration windows and of rotations (default: 0).") var seed:
+    Int?
   @Option(
     help: "gptq, qronos: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
   var damping: Double?
@@ -72,13 +79,25 @@ struct Quantize: ParsableCommand {
     inversion: .prefixedNo,
     help: "gptq, qronos: columns with the largest activations first (default: yes).")
   var actOrder: Bool?
+  @Option(
+    help: ArgumentHelp(
+      "Mix channels by random Hadamard matrices before anything is quantized: all of the residual stream (a tied head gets a matrix of its own) and of the values' heads, or of the heads alone.",
+      valueName: "all|heads"))
+  var rotate: Rotation?
+  @Option(
+    help: ArgumentHelp(
+      "smoothquant: share of the activations' range that goes into the weights (default: 0.5).",
+      valueName: "share"))
+  var smoothing: Double?
   @Option(help: "How grids are chosen: mse or minmax (default: mse).") var grid: GridSearch?
   @Flag(
     inversion: .prefixedNo,
     help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
   var trueSequential: Bool?
   @Flag(
-    help: "Say how many bits above the rate–distortion limit each layer is (eigenvalues of its statistics).")
+    help:
+      "Say how many bits above the rate–distortion limit each layer is (eigenvalues of its statistics)."
+  )
   var limit = false
   @Option(
     parsing: .upToNextOption,
@@ -105,6 +124,9 @@ struct Quantize: ParsableCommand {
     }
     if let blockSize, !(1...1 << 16).contains(blockSize) {
       throw ValidationError("--block-size is \(blockSize); it must be 1 to 65536")
+    }
+    if let smoothing, !(0...1).contains(smoothing) {
+      throw ValidationError("--smoothing is \(smoothing); it must be 0 to 1")
     }
     try refuseUnused()
     guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
@@ -197,8 +219,12 @@ struct Quantize: ParsableCommand {
       throw ValidationError(
         "\(option.0) does nothing with --method \(method.rawValue); it is for gptq and qronos")
     }
+    if smoothing != nil, method != .smoothquant {
+      throw ValidationError(
+        "--smoothing does nothing with --method \(method.rawValue); it is for smoothquant")
+    }
     let ofCalibration: [(String, Bool)] = [
-      ("--tokens", tokens != nil), ("--seed", seed != nil),
+      ("--tokens", tokens != nil), ("--seed", seed != nil && rotate == nil),
       ("--true-sequential", trueSequential != nil),
     ]
     if limit, calibration.isEmpty {
@@ -226,6 +252,9 @@ struct Quantize: ParsableCommand {
     request.damping = damping ?? request.damping
     request.blockSize = blockSize ?? request.blockSize
     request.actOrder = actOrder ?? request.actOrder
+    request.rotation = rotate
+    request.rotationSeed = seed ?? 0
+    request.smoothing = smoothing ?? request.smoothing
     request.search = grid ?? request.search
     request.trueSequential = trueSequential ?? request.trueSequential
     request.imatrix = imatrix
@@ -255,6 +284,11 @@ struct Quantize: ParsableCommand {
       table.finish(result, output: output)
       if let drift { Terminal.print(Eval.table(drift)) }
     }
+    if let bytes = result.untiedBytes {
+      Terminal.printError(
+        "note: \(output): the head was tied to the embedding and is a matrix of its own now: \(bytes) bytes more"
+      )
+    }
     Self.warn(result.requantized, input: input)
     let fallbacks = result.layers.reduce(0) { $0 + $1.fallbacks }
     guard fallbacks == 0 else {
@@ -279,3 +313,4 @@ extension Quantize {
 extension QuantizationMethod: ExpressibleByArgument {}
 extension GridSearch: ExpressibleByArgument {}
 extension RateChoice: ExpressibleByArgument {}
+extension Rotation: ExpressibleByArgument {}

@@ -28,6 +28,31 @@ import Testing
     try format.write(source, to: path, options: options, lineage: .null)
   }
 
+  /// Weights and activations of eight bits keep both in compressed-tensors; GGUF has no place for the second.
+  @Test func roundedActivationsAreExported() throws {
+    let folder = try TemporaryFolder()
+    let source = try CheckpointFolder(path: Self.family("llama"))
+    var rules = [try EncodingRule("w8a8")]
+    rules.append(try EncodingRule("*.down_proj=int4-channel"))
+    _ = try QuantizeRun(
+      input: source, request: QuantizeRequest(method: .rtn, rules: rules, calibration: nil)
+    ).run(output: folder.file("q"))
+    let quantized = try CheckpointFolder(path: folder.file("q"))
+    _ = try export(quantized, CompressedTensorsExport.self, to: folder.file("ct"))
+    let json = try CheckpointFolder.json(at: folder.file("ct") + "/config.json")
+    let groups = try #require(json["quantization_config"]?["config_groups"]?.object?.members)
+    let inputs = groups.map { $0.value["input_activations"] ?? .null }
+    #expect(inputs.count == 2 && inputs.count { $0.isNull } == 1)
+    #expect(
+      inputs.contains { $0["strategy"]?.string == "token" && $0["dynamic"]?.bool == true })
+    let back = try CompressedTensorsCheckpoint(try CheckpointFolder(path: folder.file("ct")))
+    #expect(Set(back.manifest.entries.map(\.encoding.name)) == ["w8a8", "int4-channel"])
+    #expect(try Self.logits(back) == Self.logits(quantized))
+    #expect(throws: ExportError.self) {
+      try export(quantized, GGUFExport.self, to: folder.file("m.gguf"))
+    }
+  }
+
   /// Every decoder that GGUF can hold gives the same logits from it, bit for bit.
   @Test(
     arguments: [

@@ -11,10 +11,11 @@ import Testing
   static let pairs: [(encodings: [String], methods: Set<QuantizationMethod>)] = [
     (["f32", "f16", "bf16"], [.rtn]),
     (
-      (2...8).flatMap { ["int\($0)-g64", "int\($0)-channel-sym"] }, [.rtn, .gptq, .qronos]
+      (2...8).flatMap { ["int\($0)-g64", "int\($0)-channel-sym"] }, [.rtn, .gptq, .qronos, .awq]
     ),
-    (LevelGroups.names, [.rtn, .gptq, .qronos]),
+    (LevelGroups.names, [.rtn, .gptq, .qronos, .awq]),
     (GGUFBlockType.allCases.map(\.name), [.rtn, .gptq, .qronos]),
+    (["w8a8"], [.rtn, .gptq, .qronos, .awq, .smoothquant]),
     (["ec"], [.ec]),
   ]
 
@@ -23,6 +24,8 @@ import Testing
     case .rtn: RTN()
     case .gptq: GPTQ()
     case .qronos: Qronos()
+    case .awq: AWQ()
+    case .smoothquant: SmoothQuant()
     case .ec: EntropyCodedGPTQ(bits: 4)
     }
   }

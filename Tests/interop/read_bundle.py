@@ -140,7 +140,8 @@ class Bundle:
         match = LEVELS.fullmatch(entry["encoding"])
         if match is not None:
             return match, [":codes", ":scales"]
-        match = ENCODING.fullmatch(entry["encoding"])
+        # What w8a8 adds is how products are made; the weights are these.
+        match = ENCODING.fullmatch(entry["encoding"].replace("w8a8", "int8-channel-sym"))
         need(match is not None, f"{name}: unknown encoding {entry['encoding']}")
         return match, [":codes", ":scales"] + ([] if match[4] else [":zeros"])
 

@@ -89,6 +89,31 @@ kernel_divergence_result kernel_divergence(const float *_Nonnull reference,
 /// log of the sum of exp(x[i]), in double (reorders).
 double kernel_log_sum_exp(const float *_Nonnull x, size_t n);
 
+// byte_products.c: activations as signed bytes, weights as codes around 128
+
+enum {
+  KERNEL_BYTE_PANEL = 32,         ///< rows of codes in a panel
+  KERNEL_BYTE_PANEL_DEPTH = 65536 ///< columns whose products 32 bits hold
+};
+
+/// out[i] = round(x[i] / scale), scale = max |x| / 127, which is returned; *sum = the sum of out. A row with an infinite
+/// or NaN value gives zeros and the scale NaN.
+float kernel_quantize_row(const float *_Nonnull x, int8_t *_Nonnull out, int32_t *_Nonnull sum,
+                          size_t n);
+/// Sum of x[i] * w[i], exact.
+int64_t kernel_byte_dot(const int8_t *_Nonnull x, const uint8_t *_Nonnull w, size_t n);
+/// Whether this CPU has the kernels below; elsewhere they do nothing.
+int kernel_has_byte_panels(void);
+/// Packs n <= KERNEL_BYTE_PANEL rows of codes, stride apart: ceil(depth / 4) * 4 * KERNEL_BYTE_PANEL bytes.
+void kernel_pack_bytes(const uint8_t *_Nonnull w, size_t stride, size_t n, size_t depth,
+                       uint8_t *_Nonnull panel);
+/// c[i, j] = (sum over p of (w[j, p] - 128) * x[i, p]) * (x_scales[i] * w_scales[j]), the sum exact, for i < m, j < n.
+/// The rows of x are ceil(depth / 4) * 4 bytes apart, zero beyond depth <= KERNEL_BYTE_PANEL_DEPTH.
+void kernel_multiply_byte_panel(const int8_t *_Nonnull x, size_t m, const uint8_t *_Nonnull panel,
+                                size_t depth, const float *_Nonnull x_scales,
+                                const int32_t *_Nonnull x_sums, const float *_Nonnull w_scales,
+                                float *_Nonnull c, size_t c_stride, size_t n);
+
 // group_integers.c
 
 /// Unpacks n codes of `bits` (1 to 8) bits, least significant bit first, from byte 0 of `in`.

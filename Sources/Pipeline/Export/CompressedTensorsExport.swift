@@ -18,6 +18,25 @@ public enum CompressedTensorsExport: ExportFormat {
   /// None: the output is a folder.
   public static let suffix = ""
 
+  /// How a module's weights are stored, and whether its inputs are rounded.
+  private struct Scheme: Equatable {
+    let weights: GroupIntegers
+    let roundsInputs: Bool
+
+    /// Nil for what the layout does not know.
+    init?(_ encoding: any WeightEncoding) {
+      switch encoding {
+      case let encoding as GroupIntegers:
+        weights = encoding
+        roundsInputs = false
+      case is W8A8:
+        weights = W8A8.weights
+        roundsInputs = true
+      default: return nil
+      }
+    }
+  }
+
   private struct Item {
     let name: String
     let dtype: DType
@@ -31,16 +50,15 @@ public enum CompressedTensorsExport: ExportFormat {
   ) throws -> ExportReport {
     var report = ExportReport()
     var items: [Item] = []
-    var modules: [(name: String, encoding: GroupIntegers)] = []
+    var modules: [(name: String, scheme: Scheme)] = []
     var floats: [String] = []
     for logical in source.logicalTensors {
       let module = logical.name.hasSuffix(".weight") ? String(logical.name.dropLast(7)) : nil
-      if let entry = source.manifest[logical.name],
-        let encoding = entry.encoding as? GroupIntegers, let module,
-        !isEmbedding(logical, source), fits(encoding, inputs: entry.inputs)
+      if let entry = source.manifest[logical.name], let scheme = Scheme(entry.encoding), let module,
+        !isEmbedding(logical, source), fits(scheme.weights, inputs: entry.inputs)
       {
-        items += parts(try source.encodedMatrix(entry), encoding, module: module)
-        modules.append((module, encoding))
+        items += parts(try source.encodedMatrix(entry), scheme.weights, module: module)
+        modules.append((module, scheme))
       } else {
         items.append(try plain(logical, source, options, &report))
         if let module, logical.shape.count == 2 { floats.append(module) }
@@ -200,23 +218,23 @@ public enum CompressedTensorsExport: ExportFormat {
   // MARK: - Configuration
 
   private static func configuration(
-    _ source: any Checkpoint, _ modules: [(name: String, encoding: GroupIntegers)],
+    _ source: any Checkpoint, _ modules: [(name: String, scheme: Scheme)],
     _ floats: [String], _ options: ExportOptions
   ) -> JSONValue {
     guard case .object(var object) = source.configuration else { return source.configuration }
-    var encodings: [GroupIntegers] = []
-    for module in modules where !encodings.contains(module.encoding) {
-      encodings.append(module.encoding)
+    var schemes: [Scheme] = []
+    for module in modules where !schemes.contains(module.scheme) {
+      schemes.append(module.scheme)
     }
     var groups = JSONObject()
-    for (index, encoding) in encodings.enumerated() {
+    for (index, own) in schemes.enumerated() {
       let targets: [JSONValue] =
-        encodings.count == 1
+        schemes.count == 1
         ? ["Linear"]
-        : modules.filter { $0.encoding == encoding }.map { .string($0.name) }
-      groups["group_\(index)"] = scheme(encoding, targets: targets)
+        : modules.filter { $0.scheme == own }.map { .string($0.name) }
+      groups["group_\(index)"] = json(own, targets: targets)
     }
-    let formats = Set(encodings.map { formatName($0) })
+    let formats = Set(schemes.map { formatName($0.weights) })
     var ignored = floats
     if source.configuration["tie_word_embeddings"]?.bool == true { ignored.append("lm_head") }
     object["quantization_config"] = [
@@ -236,7 +254,8 @@ public enum CompressedTensorsExport: ExportFormat {
     isPacked(encoding) ? "pack-quantized" : "int-quantized"
   }
 
-  private static func scheme(_ encoding: GroupIntegers, targets: [JSONValue]) -> JSONValue {
+  private static func json(_ scheme: Scheme, targets: [JSONValue]) -> JSONValue {
+    let encoding = scheme.weights
     let strategy: String
     let size: JSONValue
     switch encoding.grouping {
@@ -254,8 +273,16 @@ public enum CompressedTensorsExport: ExportFormat {
         "symmetric": .bool(encoding.isSymmetric), "strategy": .string(strategy),
         "group_size": size, "dynamic": false, "actorder": .null,
       ],
-      "input_activations": .null, "output_activations": .null,
+      "input_activations": scheme.roundsInputs ? tokenInputs : .null, "output_activations": .null,
       "format": .string(formatName(encoding)),
+    ]
+  }
+
+  /// Inputs of eight bits with a scale a token that is found when the token comes.
+  private static var tokenInputs: JSONValue {
+    [
+      "num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "group_size": .null,
+      "dynamic": true, "actorder": .null,
     ]
   }
 }

@@ -53,7 +53,8 @@ public struct RunPlan: Sendable {
         let request = try options.request(recipe)
         let stage = QuantizeRun(input: current, request: request)
         let assignment = try stage.assignment()
-        let plan = FolderPlan(source: current, assignment: assignment, request: request)
+        let plan = FolderPlan(
+          source: try stage.planned(), assignment: assignment, request: request)
         stages.append(
           Stage(
             name: entry.name.value, kind: entry.kind, hits: Self.hits(assignment),
@@ -195,17 +196,23 @@ private struct PlannedCheckpoint: Checkpoint {
 
   var path: String { RunPlan.noHash }
   var formatName: String { "planned checkpoint" }
-  var configuration: JSONValue { original.configuration }
+  var configuration: JSONValue { plan.source.configuration }
   var manifest: WeightManifest { plan.manifest }
   var tensorNames: [String] { plan.items.map(\.name) }
   func tensor(_ name: String) -> Tensor? {
-    if let tensor = original.tensor(name), original.manifest[name] == nil { return tensor }
     guard let item = items[name] else { return nil }
+    if let tensor = original.tensor(name), original.manifest[name] == nil,
+      tensor.dtype == item.dtype, tensor.shape == item.shape
+    {
+      return tensor
+    }
     return Tensor(
       item.dtype, shape: item.shape, copying: [UInt8](repeating: 0, count: item.byteCount))
   }
   var sideFileNames: [String] { original.sideFileNames }
-  func sideFile(_ name: String) throws -> [UInt8] { try original.sideFile(name) }
+  func sideFile(_ name: String) throws -> [UInt8] {
+    try name == "config.json" ? plan.source.sideFile(name) : original.sideFile(name)
+  }
   var byteCount: Int { plan.layout.byteCount }
 }
 

@@ -42,6 +42,9 @@ extension QuantizeStageOptions {
     request.damping = damping
     request.blockSize = blockSize
     request.actOrder = actOrder
+    request.smoothing = smoothing
+    request.rotation = rotate
+    request.rotationSeed = recipe.calibration?.seed ?? 0
     request.search = grid
     request.trueSequential = trueSequential
     return request
@@ -66,7 +69,8 @@ extension QuantizeStageOptions {
     guard let budget else { return nil }
     guard let bytes = ByteSize.parse(budget.value), bytes > 0 else {
       throw RecipeError(
-        at: budget.place, .refused("the budget '\(budget.value)' is no size such as 9MB or 9437184"))
+        at: budget.place, .refused("the budget '\(budget.value)' is no size such as 9MB or 9437184")
+      )
     }
     return bytes
   }

@@ -88,7 +88,7 @@ public struct EncodingRule: Sendable, Equatable {
         ["int\(bits)-\(group)", "int\(bits)-\(group)-sym"]
       }
     } + LevelGroups.names + GGUFBlockType.allCases.map(\.name) + GGUFMix.names + [
-      "f32", "f16", "bf16",
+      "w8a8", "f32", "f16", "bf16",
     ]
 }
 

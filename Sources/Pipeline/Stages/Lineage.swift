@@ -29,6 +29,7 @@ enum Lineage {
     if let wrapped = checkpoint as? CheckpointWithTokenizer {
       return try parent(of: wrapped.source)
     }
+    if let changed = checkpoint as? TransformedCheckpoint { return try parent(of: changed.source) }
     if let bundle = checkpoint as? ModelBundle { return bundle.bundleManifest.lineage }
     if let file = checkpoint as? GGUFCheckpoint {
       guard let text = file.metadata[GGUFCheckpoint.lineageKey]?.text else { return .null }

@@ -35,6 +35,12 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var blockSize = 128
   /// GPTQ: columns with the largest activations first.
   public var actOrder = true
+  /// SmoothQuant: the share of the activations' range that goes into the weights.
+  public var smoothing = 0.5
+  /// What is rotated before anything is quantized.
+  public var rotation: Rotation?
+  /// Of the rotations' signs.
+  public var rotationSeed = 0
   /// How grids are chosen.
   public var search = GridSearch.mse
   /// Each group of layers sees inputs from the groups before it as they are now; otherwise the groups of a
@@ -63,6 +69,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   ) -> any WeightQuantizer {
     switch item.method(asked: method) {
     case .rtn: RTN(search: search)
+    case .awq: AWQ(search: search)
+    case .smoothquant: SmoothQuant(search: search)
     case .ec:
       EntropyCodedGPTQ(
         goal: rate ?? ownGoal, outputs: knowledge.outputs)
@@ -106,7 +114,7 @@ public struct QuantizeRequest: Sendable, Equatable {
   }
 
   private static func isGrid(_ encoding: any WeightEncoding) -> Bool {
-    encoding is GroupIntegers || encoding is LevelGroups
+    encoding is GroupIntegers || encoding is LevelGroups || encoding is W8A8
   }
 
   /// The options that the result depends on, for the lineage.
@@ -126,6 +134,11 @@ public struct QuantizeRequest: Sendable, Equatable {
     if method == .ec { object["rates"] = .string(isAllocated ? "measured" : "equal") }
     if method == .ec { object["curvature"] = .bool(usesCurvature) }
     if tiesGroups { object["tie-groups"] = true }
+    if let rotation {
+      object["rotate"] = .string(rotation.rawValue)
+      object["rotation-seed"] = .integer(rotationSeed)
+    }
+    if method == .smoothquant { object["smoothing"] = .number(smoothing) }
     if measuresLimit { object["limit"] = true }
     if method == .gptq || method == .qronos {
       object["damping"] = .number(damping)
@@ -150,6 +163,8 @@ public struct StageResult: Sendable {
   public let requantized: [(tensor: String, encoding: String)]
   /// How a goal for the whole model was met; nil without one.
   public var allocation: AllocationOutcome?
+  /// Bytes of a head of its own, which a model has after a rotation that it shared with the embedding; nil otherwise.
+  public var untiedBytes: Int?
 }
 
 /// Runs `quantize`.
@@ -165,6 +180,7 @@ public struct QuantizeRun {
 
   /// What becomes of every matrix; throws before any work when a rule is wrong.
   public func assignment() throws -> EncodingAssignment {
+    let input = try planned()
     let sites =
       FamilyRegistry.family(of: input) == nil
       ? MatrixSite.all(of: input) : MatrixSite.all(of: try FamilyRegistry.network(of: input))
@@ -235,6 +251,16 @@ public struct QuantizeRun {
           "an importance matrix with \(request.method.rawValue) or with calibration text (it is for rtn alone)"
         ))
     }
+    guard FamilyRegistry.family(of: input) != nil || request.rotation == nil else {
+      throw CheckpointError(
+        path: input.path, .unsupported("rotating a model of an unknown architecture"))
+    }
+    if request.rotation != nil, request.imatrix != nil {
+      throw CheckpointError(
+        path: request.imatrix ?? "",
+        .unsupported(
+          "an importance matrix with --rotate (its channels are not those of the rotated model)"))
+    }
     if request.method.needsCalibration, request.calibration == nil {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
     }
@@ -253,7 +279,8 @@ public struct QuantizeRun {
       }
       guard FamilyRegistry.family(of: input) != nil, request.calibration != nil else {
         throw AllocationError(
-          description: "a goal for the whole model needs --calibration FILE and a known architecture"
+          description:
+            "a goal for the whole model needs --calibration FILE and a known architecture"
         )
       }
     }
@@ -284,8 +311,11 @@ public struct QuantizeRun {
       return StageResult(layers: [], calibration: nil, resumedLayers: 0, requantized: [])
     }
     do {
+      let source = try ModelTransform(input: input, request: request, progress: progress).run(
+        assignment, set: loaded?.set)
       let search = GoalSearch(
-        stage: self, assignment: assignment, output: output, loaded: loaded, imatrix: imatrix,
+        stage: QuantizeRun(input: source, request: request), assignment: assignment, output: output,
+        loaded: loaded, imatrix: imatrix,
         inputHash: inputHash, calibration: calibration, hasDrift: hasDrift, progress: progress,
         finished: finished)
       let result = try search.run()
@@ -293,7 +323,7 @@ public struct QuantizeRun {
         result.layers, result.assignment, calibration: calibration, inputHash: inputHash,
         parent: try Lineage.parent(of: input))
       try FolderPlan(
-        source: input, assignment: result.assignment, request: request,
+        source: source, assignment: result.assignment, request: request,
         found: result.layers.map { ($0.record.tensor, $0.encoded.encoding) }
       ).write(
         to: output.resultPath, layers: result.layers, lineage: lineage)
@@ -304,7 +334,7 @@ public struct QuantizeRun {
         layers: result.layers.map { $0.record },
         calibration: loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) },
         resumedLayers: result.resumedLayers, requantized: requantized(result.assignment),
-        allocation: result.allocation)
+        allocation: result.allocation, untiedBytes: untiedBytes(source, result.assignment))
     } catch {
       // Only an interruption leaves work to resume; an error of the input would come again.
       output.abandon()

@@ -51,6 +51,10 @@ public struct QuantizeStageOptions: StageOptions {
   public var blockSize = 128
   /// GPTQ: columns with the largest activations first.
   public var actOrder = true
+  /// SmoothQuant: the share of the activations' range that goes into the weights.
+  public var smoothing = 0.5
+  /// What is rotated before anything is quantized.
+  public var rotate: Rotation?
   /// Whether the report tells each layer's distance to the rate–distortion limit.
   public var limit = true
   /// How the range of a group's grid is chosen.
@@ -74,17 +78,19 @@ public struct QuantizeStageOptions: StageOptions {
       .init(
         "method", \.method, .choice(),
         "How codes are found: round to nearest, GPTQ with calibration text, Qronos, which is GPTQ towards the "
-          + "original model's outputs, or entropy-coded GPTQ."),
+          + "original model's outputs, AWQ, which scales and clips before it rounds, "
+          + "SmoothQuant onto w8a8, or entropy-coded GPTQ."),
       .init(
         "encoding", \.encoding, .encoding, required: true,
         "`int2` to `int8` with `-g16`, `-g32`, `-g64`, `-g128`, `-g256` or `-channel`, for every linear "
-          + "layer that no override names; `fp8` or `nf4` with the same endings; a block type or file type of "
+          + "layer that no override names; `fp8` or `nf4` with the same endings; `w8a8`; a block type or file type of "
           + "llama.cpp; `ec` with method ec, for embeddings and heads too; or several names with commas, from "
           + "which a goal chooses."
       ),
       .init(
         "bits", \.bits, .optional(.number(1...8)),
-        "Stored bits over the weights that ec encodes, or that a list of encodings is for; any number."),
+        "Stored bits over the weights that ec encodes, or that a list of encodings is for; any number."
+      ),
       .init(
         "budget", \.budget, .optional(.located("a size such as `9MB`")),
         "Bytes of the whole packed file, shared among the tensors by what the model feels of each."),
@@ -122,8 +128,17 @@ public struct QuantizeStageOptions: StageOptions {
       .init(
         "act-order", \.actOrder, .flag, "GPTQ: columns with the largest activations first."),
       .init(
+        "smoothing", \.smoothing, .number(0...1),
+        "SmoothQuant: the share of the activations' range that goes into the weights."),
+      .init(
+        "rotate", \.rotate, .optional(.choice()),
+        "Mixes channels by random Hadamard matrices first, which costs nothing at run time: of the residual "
+          + "stream and the values' heads, or of the heads alone. A tied head gets a matrix of its own for `all`."
+      ),
+      .init(
         "limit", \.limit, .flag,
-        "With calibration, the report says how many bits above the rate–distortion limit each layer is."),
+        "With calibration, the report says how many bits above the rate–distortion limit each layer is."
+      ),
       .init(
         "grid", \.grid, .choice(),
         "A group's range: from least to largest weight, or by least squared error."),
