@@ -8,9 +8,10 @@
 // Target   W' = W H M^-1: (w - q) H (w - q)^T + damping q q^T = (w' - q) M (w' - q)^T + a constant, and q q^T is what
 //          codes cost in bits. With damping = water level / variance of weights, components of H under water
 //          get no bits (Wiener's estimate, as in Zamir, "Lattice Coding for Signals and Networks", chapter 4)
-// Result   codes = round(w'_j / s_j), s_j = c U_jj / (geometric mean of U), each error pushed on as in GPTQ; then
-//          single codes move while that lowers the error (coordinate descent, as in Behdin et al., "QuantEase",
-//          arXiv:2309.01885); then every row's least-squares scale <w, q>_H / <q, q>_H
+// Result   codes = w'_j / s_j, s_j = c U_jj / (geometric mean of U), rounded along a trellis of half steps down each
+//          column (Trellis.swift), each error pushed on as in GPTQ; or, for few rows and high rates, to the nearest:
+//          then single codes move while that lowers the error (coordinate descent, as in Behdin et al.,
+//          "QuantEase", arXiv:2309.01885). Last, every row's least-squares scale <w, q>_H / <q, q>_H
 // Outputs  rows whose errors count d times as much get steps 1 / sqrt(d) as wide (reverse water-filling), and with them
 //          their own water level, hence their own damping: rows with steps of about one size share a factor
 // Search   c such that the whole stored size is `bits` a weight: the rate falls by nearly 1 bit an octave of c
@@ -85,9 +86,6 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   /// The rows' steps differ by no more than this many eighths of an octave from their mean.
   private static let largestRowExponent = 40
 
-  /// A trellis starts with few choices, so that it needs some rows; and its codes are to fit into a byte when decoded.
-  private static let trellisRows = 32
-  private static let trellisBits = 6.5
   /// The square of twice the step over the error of a trellis at high rate: 12, 1.1 dB better.
   private static let trellisNoise = 15.45
 
@@ -154,7 +152,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   }
 
   /// About the bits that the goal takes.
-  private var expectedBits: Double {
+  var expectedBits: Double {
     switch goal {
     case .bits(let bits, _): bits
     case .error(let error): min(max(-log2(error) / 2, 0.5), 10)
@@ -220,12 +218,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     return low
   }
 
-  /// Whether columns go along a trellis.
-  private func usesTrellis(_ weight: Matrix) -> Bool {
-    weight.rows >= Self.trellisRows && expectedBits <= Self.trellisBits
-  }
-
-  private static func mean(_ values: [Int]) -> Double {
+  static func mean(_ values: [Int]) -> Double {
     Double(values.reduce(0, +)) / Double(max(1, values.count))
   }
 
@@ -259,9 +252,9 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     let logs = alive.reduce(0.0) { $0 + log2(first.factor[$1, $1]) } / Double(max(1, alive.count))
     let deviations = Self.deviations(of: weight, inputs: diagonal)
     var dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)] = []
-    let isTrellis = usesTrellis(weight)
+    let isTrellis = usesTrellis(weight, rowExponents)
     let groups =
-      outputFactor == nil && !isTrellis
+      outputFactor == nil
       ? Self.groups(rowExponents)
       : [(rows: Array(0..<weight.rows), exponent: Self.mean(rowExponents))]
     for group in groups where !group.rows.isEmpty {

@@ -7,6 +7,7 @@
 //          water level of both directions at once: steps c U_jj V_rr
 // Order    blocks of rows; in a block column by column; in a column row by row. M = N U is kept for later blocks
 // Cost     outputs · inputs · (outputs + inputs) multiply-adds through BLAS
+// Trellis  every state's path passes its own errors on to the rows after it (Trellis.roundPassing)
 // Differs  after a block each row gets its least-squares scale, before its error goes on
 // Checked  EntropyCodedGPTQTests: the double sum in Double, element by element
 

@@ -34,7 +34,7 @@ extension EntropyCodedGPTQ {
     /// `[outputs, outputs]`, V with (G + damping I)⁻¹ = Vᵀ V, when rows pass their errors on: then there is one group.
     let outputFactor: [Float]?
     let blockSize: Int
-    /// Whether columns are rounded along `Trellis`: then there is one group, and no sweeps.
+    /// Whether columns are rounded along `Trellis`: then there are no sweeps.
     let isTrellis: Bool
     /// How often every code is looked at again after rounding.
     let sweeps: Int
@@ -48,7 +48,6 @@ extension EntropyCodedGPTQ {
       dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)],
       outputFactor: DoubleMatrix? = nil, isTrellis: Bool = false, blockSize: Int, sweeps: Int
     ) {
-      precondition(!isTrellis || dampings.count <= 1)
       self.isTrellis = isTrellis
       precondition(outputFactor == nil || dampings.count <= 1)
       self.outputFactor = outputFactor?.values.map { Float($0) }
@@ -155,11 +154,17 @@ extension EntropyCodedGPTQ {
         return roundBothWays(base: base, group, outputFactor)
       }
       let columns = weight.columns
-      var codes = [Int32](repeating: 0, count: weight.rows * columns)
-      var scales = [Int](repeating: 0, count: weight.rows)
       // The points of each of a trellis's quantizers are two steps apart.
       let base = isTrellis ? base / 2 : base
       let steps = exponents.map { Float(Double(base) * IntegerCodes.power(eighths: $0)) }
+      if isTrellis, groups.count > 1 {
+        let (codes, scales) = roundGroupsAlongTrellis(steps: steps)
+        return IntegerCodes(
+          outputs: weight.rows, inputs: columns, codes: codes, base: base, exponents: exponents,
+          rowExponents: rowExponents, scales: scales, isTrellis: true)
+      }
+      var codes = [Int32](repeating: 0, count: weight.rows * columns)
+      var scales = [Int](repeating: 0, count: weight.rows)
       let pieces = groups.flatMap { group in
         Swift.stride(from: 0, to: group.rows.count, by: Self.rowsAtOnce).map {
           (group: group, rows: $0..<min($0 + Self.rowsAtOnce, group.rows.count))
@@ -227,7 +232,7 @@ extension EntropyCodedGPTQ {
     /// Moves single codes while that lowers (w' − q)(H + damping I)(w' − q)ᵀ, whose slopes are
     /// (w' − q)(H + damping I), and returns the rows' least-squares scales as
     /// 128 (scale − 1).
-    private func refine(
+    func refine(
       _ codes: inout [Int32], _ group: RowGroup, _ range: Range<Int>, steps: [Float],
       rowSteps: [Float]
     ) -> [Int] {

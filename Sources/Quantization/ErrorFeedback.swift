@@ -18,6 +18,16 @@ enum ErrorFeedback {
     _ w: consuming [Float], rows: Int, columns: Int, factor u: [Float], blockSize: Int,
     round: (_ column: Int, _ values: Span<Float>, _ errors: inout MutableSpan<Float>) -> Void
   ) {
+    run(
+      w, rows: rows, columns: columns, parts: [(0..<rows, u)], blockSize: blockSize, round: round)
+  }
+
+  /// The same for rows of which each part has a factor of its own.
+  static func run(
+    _ w: consuming [Float], rows: Int, columns: Int, parts: [(rows: Range<Int>, factor: [Float])],
+    blockSize: Int,
+    round: (_ column: Int, _ values: Span<Float>, _ errors: inout MutableSpan<Float>) -> Void
+  ) {
     var w = w
     var errors = [Float](repeating: 0, count: blockSize * rows)
     for start in stride(from: 0, to: columns, by: blockSize) {
@@ -30,19 +40,25 @@ enum ErrorFeedback {
         // W[:, j] -= e U[i, j] within the block, at once.
         let error = errors.span.extracting(errorRange)
         var later = w.mutableSpan
-        for j in column + 1..<max(end, column + 1) {
-          var target = later._mutatingExtracting(j * rows..<(j + 1) * rows)
-          RowKernels.add(-u[column * columns + j], times: error, to: &target)
+        for (part, u) in parts {
+          let own = error.extracting(part)
+          for j in column + 1..<max(end, column + 1) {
+            var target = later._mutatingExtracting(
+              j * rows + part.lowerBound..<j * rows + part.upperBound)
+            RowKernels.add(-u[column * columns + j], times: own, to: &target)
+          }
         }
       }
       guard end < columns else { break }
       // W[:, rest] -= E U[block, rest], through BLAS.
-      var span = w.mutableSpan
-      var rest = span._mutatingExtracting(end * rows..<columns * rows)
-      BLAS.addProduct(
-        scale: -1, u.span.extracting(start * columns + end..<columns * columns), transposed: true,
-        aStride: columns, errors.span, bStride: rows, to: &rest, cStride: rows,
-        rows: columns - end, columns: rows, depth: end - start)
+      for (part, u) in parts {
+        var span = w.mutableSpan
+        var rest = span._mutatingExtracting(end * rows + part.lowerBound..<columns * rows)
+        BLAS.addProduct(
+          scale: -1, u.span.extracting(start * columns + end..<columns * columns), transposed: true,
+          aStride: columns, errors.span.extracting(part.lowerBound..<errors.count), bStride: rows,
+          to: &rest, cStride: rows, rows: columns - end, columns: part.count, depth: end - start)
+      }
     }
   }
 }

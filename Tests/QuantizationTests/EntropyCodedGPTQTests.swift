@@ -115,6 +115,49 @@ import Testing
     }
   }
 
+  /// The same with rows of unlike steps, in groups with dampings of their own.
+  @Test func trellisOfGroupsEqualsTheRecurrence() throws {
+    var stream = RandomStream(test: "ec groups")
+    let n = 77
+    let weight = stream.matrix(rows: 150, columns: n, deviation: 0.05)
+    let h = correlatedMoment(n)
+    let dampings = [0.02, 0.1, 0.005], exponents = [0, 9, -11]
+    let group = (0..<weight.rows).map { $0 < 20 ? 2 : $0 % 3 == 1 ? 1 : 0 }
+    let factors = dampings.map { GPTQTests.factor(h, damping: $0) }
+    let codes = EntropyCodedGPTQ.Plan(
+      weight: weight, moment: h, isDead: h.diagonal.map { $0 == 0 },
+      rowExponents: group.map { exponents[$0] },
+      dampings: try (0..<3).map { own in
+        (
+          group.indices.filter { group[$0] == own }, dampings[own],
+          try inverseFactor(of: h, damping: dampings[own])
+        )
+      }, isTrellis: true, blockSize: 32, sweeps: 3
+    ).round(base: 0.02)
+    var targets = (0..<weight.rows).map {
+      Self.target(weight.row($0), factors[group[$0]], damping: dampings[group[$0]])
+    }
+    for i in 0..<n {
+      let steps = group.map {
+        Double(codes.steps[i]) * IntegerCodes.power(eighths: exponents[$0])
+      }
+      for rows in [0..<128, 128..<150] {
+        let own = rows.reduce(0.0) {
+          let error = targets[$1][i] / steps[$1] - Double(codes.codes[$1 * n + i])
+          return $0 + error * error
+        }
+        let least = Self.least(rows.map { targets[$0][i] / steps[$0] })
+        #expect(own > least - 1e-6 && own < least * 1.0005 + 1e-3)
+      }
+      for row in 0..<weight.rows {
+        let u = factors[group[row]]
+        let error =
+          (targets[row][i] - Double(codes.codes[row * n + i]) * steps[row]) / u[i * n + i]
+        for j in i..<n { targets[row][j] -= error * u[i * n + j] }
+      }
+    }
+  }
+
   /// tr(G D H Dᵀ) at about one size: a trellis has at most 0.87 of the error of plain codes, with feedback over outputs too.
   @Test func trellisOverOutputs() throws {
     var stream = RandomStream(test: "both ways")
