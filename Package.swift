@@ -109,6 +109,7 @@ let package = Package(
         "Pipeline", "Bundles", "Checkpoints", "CondenseInference", "Drift", "Quantization",
         "JSONDocuments",
       ]),
+    tests("InferenceTests", ["CondenseInference", "Networks", "Tensors"]),
     tests("CommandTests", ["condense", "JSONDocuments"]),
   ],
   swiftLanguageModes: [.v6],

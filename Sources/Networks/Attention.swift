@@ -27,12 +27,12 @@ struct Attention {
   /// Queries that are multiplied with one range of keys.
   static let queryBlock = 60
 
-  /// Attention of every token. With a cache, the batch is one sequence that continues it.
+  /// Attention of every token. With a cache, the batch continues its sequences.
   func apply(
     queries: Matrix, keys: Matrix, values: Matrix, batch: TokenBatch, cache: KeyValueCache?
   ) -> Matrix {
     let past = cache?.count ?? 0
-    precondition(cache == nil || batch.sequences.count == 1)
+    precondition(cache.map { $0.sequences == batch.sequences.count } ?? true)
     let all = cache?.extend(keys, values) ?? (keys: keys.values, values: values.values)
     let width = heads * headSize, keyWidth = keyHeads * headSize
     // Head by head within each sequence, so that every piece of work writes one range.
@@ -49,7 +49,7 @@ struct Attention {
       let sequence = batch.sequences[piece / heads]
       let head = piece % heads
       let keyHead = head / (heads / keyHeads)
-      let first = cache == nil ? sequence.lowerBound : 0
+      let first = cache?.firstRow(ofSequence: piece / heads) ?? sequence.lowerBound
       let keyCount = past + sequence.count
       oneHead(
         queries: queries.values.span.extracting(

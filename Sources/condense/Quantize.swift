@@ -35,6 +35,10 @@ struct Quantize: ParsableCommand {
   var maxError: Double?
   @Option(help: "ec: rates by what the model feels of each tensor, or all the same (default: measured).")
   var rates: RateChoice?
+  @Flag(
+    inversion: .prefixedNo,
+    help: "ec: outputs count by what the loss feels of them, which one backward pass tells (default: yes).")
+  var curvature: Bool?
   @Flag(help: "Tensors that read the same inputs share the encoding chosen from a list.")
   var tieGroups = false
   @Option(
@@ -50,7 +54,7 @@ struct Quantize: ParsableCommand {
   var encoding: [String] = []
   @Option(
     parsing: .upToNextOption,
-    help: ArgumentHelp("Calibration text; encoders read a sentence a line.", valueName: "file"))
+    help: ArgumentHelp("Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.", valueName: "file"))
   var calibration: [String] = []
   @Option(
     help: ArgumentHelp(
@@ -154,6 +158,7 @@ struct Quantize: ParsableCommand {
     }
     let unused: [(String, Bool)] = [
       ("--rates", rates != nil && (method != .ec || bits == nil)),
+      ("--curvature", curvature != nil && method != .ec),
       ("--tie-groups", tieGroups && !chooses),
       ("--sensitivities", sensitivities != nil && !(measuresSensitivities(chooses))),
     ]
@@ -214,6 +219,7 @@ struct Quantize: ParsableCommand {
           text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
     request.goal = goal
     request.rates = rates ?? request.rates
+    request.usesCurvature = curvature ?? request.usesCurvature
     request.tiesGroups = tieGroups
     request.sensitivities = sensitivities
     request.measuresLimit = limit

@@ -58,7 +58,7 @@ struct GoalSearch {
   private var request: QuantizeRequest { stage.request }
 
   /// Tokens of the drift of single tensors: their relations matter, and there are many tensors.
-  private static let sensitivityTokens = 4096
+  private static let sensitivityTokens = 2048
   /// Walks that a goal may take.
   private static let attempts = 5
   /// Room for the drift in the packed file's manifest.
@@ -82,7 +82,7 @@ struct GoalSearch {
   private func knowledge(of network: any Network) -> ModelKnowledge? {
     loaded.map {
       ModelKnowledge(
-        network, $0.set, method: request.method, seed: request.calibration?.seed ?? 0,
+        network, $0.set, usesCurvature: request.method == .ec && request.usesCurvature, seed: request.calibration?.seed ?? 0,
         progress: progress)
     }
   }
@@ -98,7 +98,7 @@ struct GoalSearch {
     }
     let probe = loaded.rest ?? loaded.set.first(tokens: 16384)
     let knowledge = ModelKnowledge(
-      try Model(stage.input).network, loaded.set, method: request.method,
+      try Model(stage.input).network, loaded.set, usesCurvature: request.method == .ec && request.usesCurvature,
       seed: request.calibration?.seed ?? 0, progress: progress)
     let table = try table(loaded, probe: probe, knowledge: knowledge)
     let weights = table.entries.reduce(0) { $0 + $1.weights }
@@ -221,7 +221,8 @@ extension QuantizeRun {
     for part in [
       toolVersion, "sensitivities 1", BLAS.description, inputHash, request.method.rawValue,
       rules.joined(separator: " "), request.search.rawValue,
-      "\(request.damping) \(request.blockSize) \(request.actOrder)", calibration.compactText,
+      "\(request.damping) \(request.blockSize) \(request.actOrder) \(request.usesCurvature)",
+      calibration.compactText,
     ] { hash.update(part) }
     return hash.digits
   }

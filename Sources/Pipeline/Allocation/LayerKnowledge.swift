@@ -29,9 +29,9 @@ struct ModelKnowledge {
   /// Tokens that the curvature is measured on.
   static let curvatureTokens = 4096
 
-  /// Measures the curvature, where the method can use it.
+  /// Measures the curvature, where it is used.
   init(
-    _ network: any Network, _ set: CalibrationSet, method: QuantizationMethod, seed: Int,
+    _ network: any Network, _ set: CalibrationSet, usesCurvature: Bool, seed: Int,
     progress: (String, Double) -> Void
   ) {
     var counts = [Double](repeating: 0.5, count: network.vocabularySize)
@@ -43,7 +43,7 @@ struct ModelKnowledge {
       network.sublayers.flatMap { $0.groups }.filter { $0.count == 2 }
         .flatMap { $0.map(\.weightName) })
     self.gated = gated
-    guard method == .ec else {
+    guard usesCurvature else {
       curvature = nil
       return
     }

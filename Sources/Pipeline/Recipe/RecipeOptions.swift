@@ -12,6 +12,8 @@ public enum ScoredTokens: String, Sendable, CaseIterable {
 public struct CalibrationOptions: Sendable, Equatable {
   /// Text files, in this order.
   public var text: [Located<String>] = []
+  /// The model writes the text itself.
+  public var selfWritten = false
   /// At most this many tokens are used.
   public var tokens = 65_536
   /// Tokens a window.
@@ -19,7 +21,7 @@ public struct CalibrationOptions: Sendable, Equatable {
   /// Chooses the windows when there are more than `tokens` asks for.
   public var seed = 0
 
-  /// The defaults; a recipe must give `text`.
+  /// The defaults; a recipe must give `text`, or `self-written: true`.
   public init() {}
 }
 
@@ -61,8 +63,11 @@ extension RecipeSection where Root == CalibrationOptions {
     title: "calibration", make: CalibrationOptions.init,
     fields: [
       .init(
-        "text", \.text, .list(.path, of: "paths", atLeast: 1), required: true,
+        "text", \.text, .list(.path, of: "paths", atLeast: 1),
         "Text files to take calibration tokens from, in this order."),
+      .init(
+        "self-written", \.selfWritten, .flag,
+        "In place of text: the model writes it, from random first tokens on."),
       .init(
         "tokens", \.tokens, .integer(1...1_000_000_000), "At most this many tokens are used."),
       .init("context", \.context, .integer(2...1_048_576), "Tokens a window."),

@@ -8,7 +8,7 @@ import Networks
 
 /// The texts and how much of them.
 public struct CalibrationRequest: Sendable, Equatable {
-  /// Files of text; encoders read a sentence a line.
+  /// Files of text; encoders read a sentence a line. `selfWritten` alone lets the model write its own.
   public var text: [String]
   /// Tokens that are asked for.
   public var tokens: Int
@@ -25,6 +25,9 @@ public struct CalibrationRequest: Sendable, Equatable {
     self.seed = seed
   }
 
+  /// In place of files: text that the model writes.
+  public static let selfWritten = ["self"]
+
   /// What is read of the texts.
   struct Loaded {
     let set: CalibrationSet
@@ -35,7 +38,10 @@ public struct CalibrationRequest: Sendable, Equatable {
   }
 
   /// The set for a model.
-  func load(for model: Model) throws -> Loaded {
+  func load(
+    for model: Model, progress: (String, Double) -> Void = { _, _ in }
+  ) throws -> Loaded {
+    if text == Self.selfWritten { return try write(with: model, progress) }
     var texts: [(path: String, bytes: [UInt8])] = []
     for path in text { texts.append((path, try FilePath.read(path))) }
     let tokenizer = try model.requiredTokenizer()
@@ -57,6 +63,31 @@ public struct CalibrationRequest: Sendable, Equatable {
         .without(set, tokens: Self.restTokens)
     }
     return Loaded(set: set, rest: rest, hashes: texts.map { ContentHash.of($0.bytes) })
+  }
+
+  /// Lets a model write windows for calibration, and more for measuring.
+  private func write(
+    with model: Model, _ progress: (String, Double) -> Void
+  ) throws -> Loaded {
+    let network = try model.languageModel()
+    let length = min(context, network.contextLimit)
+    var special: Set<Int32> = []
+    for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
+      let value = model.checkpoint.configuration[key]
+      for id in value?.array ?? (value.map { [$0] } ?? []) {
+        if let id = id.integer { special.insert(Int32(clamping: id)) }
+      }
+    }
+    let own = max(1, tokens / length), rest = max(1, min(Self.restTokens, tokens) / length)
+    let all = SelfWrittenText.sequences(
+      of: network, count: own + rest, length: length, avoiding: special, seed: UInt64(seed)
+    ) { progress("write calibration text", $0) }
+    var hash = ContentHash()
+    for sequence in all { hash.update(sequence.map(String.init).joined(separator: " ")) }
+    return Loaded(
+      set: CalibrationSet(sequences: Array(all.prefix(own)), tokensAsked: tokens),
+      rest: CalibrationSet(sequences: Array(all.dropFirst(own)), tokensAsked: tokens),
+      hashes: [hash.digits])
   }
 
   /// Tokens of the text left out that are kept for measuring.

@@ -21,6 +21,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var goal: ModelGoal?
   /// ec: how the tensors' rates follow from the goal.
   public var rates = RateChoice.measured
+  /// ec: outputs count by the loss's curvature; otherwise all alike.
+  public var usesCurvature = true
   /// Tensors that read the same inputs share an encoding, where one is chosen from a list.
   public var tiesGroups = false
   /// Whether each layer's distance to the rate–distortion limit is told: eigenvalues of its second-moment matrix.
@@ -122,6 +124,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     case nil: break
     }
     if method == .ec { object["rates"] = .string(isAllocated ? "measured" : "equal") }
+    if method == .ec { object["curvature"] = .bool(usesCurvature) }
     if tiesGroups { object["tie-groups"] = true }
     if measuresLimit { object["limit"] = true }
     if method == .gptq || method == .qronos {
@@ -183,11 +186,13 @@ public struct QuantizeRun {
   }
 
   /// Loads the calibration set, for architectures that are known.
-  func loadCalibration() throws -> LoadedCalibration? {
+  func loadCalibration(
+    progress: (String, Double) -> Void = { _, _ in }
+  ) throws -> LoadedCalibration? {
     guard let calibration = request.calibration, FamilyRegistry.family(of: input) != nil else {
       return nil
     }
-    let loaded = try calibration.load(for: try Model(input))
+    let loaded = try calibration.load(for: try Model(input), progress: progress)
     return LoadedCalibration(
       set: loaded.set, rest: loaded.rest,
       json: calibration.json(used: loaded.set.tokensUsed, hashes: loaded.hashes))
@@ -270,7 +275,7 @@ public struct QuantizeRun {
   ) throws -> StageResult {
     let assignment = try assignment()
     try check()
-    let loaded = try loadCalibration()
+    let loaded = try loadCalibration(progress: progress)
     let imatrix = try request.imatrix.map { try ImportanceFile(path: $0, for: input) }
     let inputHash = try inputHash ?? contentHash(of: input)
     let calibration = loaded?.json ?? imatrix?.json ?? .null

@@ -41,6 +41,8 @@ public struct QuantizeStageOptions: StageOptions {
   public var maxError: Double?
   /// ec: how the tensors' rates follow from the goal.
   public var rates = RateChoice.measured
+  /// ec: outputs count by the loss's curvature.
+  public var curvature = true
   /// Tensors that read the same inputs share an encoding.
   public var tieGroups = false
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
@@ -96,6 +98,9 @@ public struct QuantizeStageOptions: StageOptions {
       .init(
         "rates", \.rates, .choice(),
         "ec: rates by what the model was measured to feel of each tensor, or the same for all."),
+      .init(
+        "curvature", \.curvature, .flag,
+        "ec: outputs count by what the loss feels of them, which one backward pass tells."),
       .init(
         "tie-groups", \.tieGroups, .flag,
         "Tensors that read the same inputs (q, k, v; gate, up) share the encoding chosen from a list, as fused "
