@@ -2,7 +2,7 @@
 //
 // Source   Marcellin and Fischer, "Trellis Coded Quantization of Memoryless and Gauss-Markov Sources", IEEE Trans.
 //          Commun. 38 (1990); Fischer and Wang, "Entropy-Constrained Trellis-Coded Quantization", IEEE Trans. Inf.
-//          Theory 38 (1992); state by parity as in VVC's dependent quantization (ITU-T H.266, 7.3.11.11)
+//          Theory 38 (1992); state by parity as in VVC's dependent quantization (ITU-T H.266)
 // Given    two quantizers: Q0 with the points 2k, Q1 with the points 2k - 1; eight states, each with one of them
 // Result   a column's codes v = 2k or 2k - 1; the parity of k leads to the next row's state
 // Machine  next = s >> 1 | (k ^ s ^ s >> 2 & 1) << 2, quantizer = s >> 1 & 1: of the 64 machines of this form the one
@@ -14,8 +14,6 @@ import CKernels
 
 /// The machine that follows the codes of a column downwards.
 public enum Trellis {
-  /// States.
-  public static let states = 8
   /// A column's state is 0 again after this many rows of a block.
   public static let segment = 128
 
