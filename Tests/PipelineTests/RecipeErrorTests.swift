@@ -55,7 +55,7 @@ import Testing
     ),
     (
       head + "stages:\n  - quantize: {encoding: int4-g32, method: rtm}",
-      "4:44: method is the text 'rtm', expected rtn or gptq or qronos or ec, did you mean 'rtn'?"
+      "4:44: method is the text 'rtm', expected rtn or gptq or qronos or ec or awq or smoothquant, did you mean 'rtn'?"
     ),
     (
       head + "stages:\n  - quantize:", "4:5: a quantize stage has no key 'encoding', which it needs"

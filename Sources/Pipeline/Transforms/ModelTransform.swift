@@ -2,6 +2,8 @@
 //
 // All of them are found on the model as it is given, in one walk with its own inputs, and leave its function as it is;
 // the walk that quantizes then sees the changed model as if it had been given.
+//
+// Cost     every tensor that changes is held in memory as float32 until the stage has written its folder
 
 import Calibration
 import Checkpoints
