@@ -46,8 +46,9 @@ public struct SensitivityCurve: Sendable, Equatable {
     var hull: [Int] = []
     for index in order {
       if let last = hull.last, points[index].drift >= points[last].drift { continue }
-      while hull.count >= 2, Self.gain(points, hull[hull.count - 2], hull[hull.count - 1])
-        <= Self.gain(points, hull[hull.count - 1], index)
+      while hull.count >= 2,
+        Self.gain(points, hull[hull.count - 2], hull[hull.count - 1])
+          <= Self.gain(points, hull[hull.count - 1], index)
       {
         hull.removeLast()
       }
@@ -145,7 +146,10 @@ public enum RateAllocation {
       if kept.isEmpty { return incumbent }
     }
     // What is left is better than the greedy solution.
-    guard let last = layers.last?.indices.min(by: { layers[curves.count][$0].value < layers[curves.count][$1].value })
+    guard
+      let last = layers.last?.indices.min(by: {
+        layers[curves.count][$0].value < layers[curves.count][$1].value
+      })
     else { return incumbent }
     var at = last
     for depth in (0..<order.count).reversed() {

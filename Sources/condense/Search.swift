@@ -6,7 +6,8 @@ import Pipeline
 
 struct Search: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Find the smallest file of a recipe within a drift, and print the front that was walked.",
+    abstract:
+      "Find the smallest file of a recipe within a drift, and print the front that was walked.",
     discussion: """
       The recipe's quantize stage runs at several rates (method ec, or a list of encodings), each measured on \
       the recipe's validation text. Sensitivities and walks are kept in the cache, and `run` reuses them.
@@ -84,7 +85,8 @@ struct Search: ParsableCommand {
       if let output, let written { Terminal.print("wrote \(output): \(written) bytes") }
     }
     guard best != nil else {
-      Terminal.printError("no walk of \(points.count) is within the limit; allow more --walks or drift")
+      Terminal.printError(
+        "no walk of \(points.count) is within the limit; allow more --walks or drift")
       throw ExitCode(ExitStatus.answerIsNo)
     }
   }

@@ -81,7 +81,8 @@ import Testing
       let name = try #require(layer["tensor"] as? String)
       names[name] = layer["encoding"] as? String
       let size =
-        name.contains("mlp") ? 768.0 * 256 : name.contains("q_") || name.contains("o_") ? 65536 : 32768
+        name.contains("mlp")
+        ? 768.0 * 256 : name.contains("q_") || name.contains("o_") ? 65536 : 32768
       bits += size * (layer["bits_per_weight"] as? Double ?? 0)
       weights += size
     }
@@ -112,7 +113,8 @@ import Testing
     let result = try quantize("q", "--method", "ec", "--max-error", "0.01", "--json")
     #expect(result.status == 0, "\(result.error)")
     for layer in try #require(try json(result.output)["layers"] as? [[String: Any]]) {
-      let error = layer["relative_output_error"] as? Double ?? layer["relative_weight_error"] as? Double
+      let error =
+        layer["relative_output_error"] as? Double ?? layer["relative_weight_error"] as? Double
       #expect(try #require(error) <= 0.0101, "\(layer)")
     }
   }

@@ -92,7 +92,10 @@ import Testing
       head + "calibration: {text: a.txt}\n" + pack,
       "3:21: text is the text 'a.txt', expected a list of paths with at least 1 element: [a.txt]"
     ),
-    (head + "calibration: {}\n" + pack, "3:14: calibration has no key 'text', which it needs"),
+    (
+      head + "calibration: {}\n" + pack,
+      "2:8: calibration needs either 'text' or 'self-written: true'"
+    ),
     (
       head + "calibration: 5\n" + pack,
       "3:14: calibration is 5, expected a mapping with keys such as 'text'"

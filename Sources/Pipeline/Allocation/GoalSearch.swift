@@ -82,7 +82,8 @@ struct GoalSearch {
   private func knowledge(of network: any Network) -> ModelKnowledge? {
     loaded.map {
       ModelKnowledge(
-        network, $0.set, usesCurvature: request.method == .ec && request.usesCurvature, seed: request.calibration?.seed ?? 0,
+        network, $0.set, usesCurvature: request.method == .ec && request.usesCurvature,
+        seed: request.calibration?.seed ?? 0,
         progress: progress)
     }
   }
@@ -98,7 +99,8 @@ struct GoalSearch {
     }
     let probe = loaded.rest ?? loaded.set.first(tokens: 16384)
     let knowledge = ModelKnowledge(
-      try Model(stage.input).network, loaded.set, usesCurvature: request.method == .ec && request.usesCurvature,
+      try Model(stage.input).network, loaded.set,
+      usesCurvature: request.method == .ec && request.usesCurvature,
       seed: request.calibration?.seed ?? 0, progress: progress)
     let table = try table(loaded, probe: probe, knowledge: knowledge)
     let weights = table.entries.reduce(0) { $0 + $1.weights }

@@ -45,7 +45,8 @@ struct SensitivityMeasurement {
         for linear in open {
           entries.append(
             try entry(
-              linear, knowledge.layer(linear.weightName, statistics), group: group) { try drifts.drift() })
+              linear, knowledge.layer(linear.weightName, statistics), group: group
+            ) { try drifts.drift() })
         }
         group += 1
       }

@@ -114,7 +114,8 @@ public struct SensitivityTable: Sendable, Equatable {
   public static func read(_ path: String, key: String) throws -> SensitivityTable {
     guard let table = SensitivityTable(json: try JSONValue(parsing: try FilePath.read(path))) else {
       throw CheckpointError(
-        path: path, .badValue(found: "some other JSON", expected: "a sensitivity table of condense"))
+        path: path, .badValue(found: "some other JSON", expected: "a sensitivity table of condense")
+      )
     }
     guard table.key == key else {
       throw CheckpointError(

@@ -53,6 +53,11 @@ extension Recipe {
 
   /// What one part of a recipe needs of another.
   private func checkParts() throws(RecipeError) {
+    if let calibration, calibration.text.isEmpty != calibration.selfWritten {
+      throw RecipeError(
+        at: calibration.text.first?.place ?? model.place,
+        .refused("calibration needs either 'text' or 'self-written: true'"))
+    }
     var places: [String: RecipePlace] = [:]
     for stage in stages {
       if let first = places.updateValue(stage.name.place, forKey: stage.name.value) {

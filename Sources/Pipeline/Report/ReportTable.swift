@@ -137,7 +137,8 @@ extension ReportTable {
         Cell(text: layer.relativeOutputError.map(Numbers.significant) ?? Numbers.absent),
       ]
       if hasLimit {
-        cells.append(Cell(text: layer.bitsAboveLimit.map { Numbers.fixed($0, 3) } ?? Numbers.absent))
+        cells.append(
+          Cell(text: layer.bitsAboveLimit.map { Numbers.fixed($0, 3) } ?? Numbers.absent))
       }
       if hasDrift {
         cells.append(Cell(text: layer.predictedDrift.map(Numbers.significant) ?? Numbers.absent))

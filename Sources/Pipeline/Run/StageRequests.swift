@@ -23,16 +23,10 @@ extension QuantizeStageOptions {
     }
     var request = QuantizeRequest(
       method: method, rules: rules,
-      calibration: try recipe.calibration.map { (options) throws(RecipeError) in
-        guard options.text.isEmpty == options.selfWritten else {
-          throw RecipeError(
-            at: options.text.first?.place ?? recipe.model.place,
-            .refused("calibration needs either 'text' or 'self-written: true'"))
-        }
-        return CalibrationRequest(
-          text: options.selfWritten
-            ? CalibrationRequest.selfWritten : options.text.map(\.value),
-          tokens: options.tokens, context: options.context, seed: options.seed)
+      calibration: recipe.calibration.map {
+        CalibrationRequest(
+          text: $0.selfWritten ? CalibrationRequest.selfWritten : $0.text.map(\.value),
+          tokens: $0.tokens, context: $0.context, seed: $0.seed)
       })
     request.goal = try goal()
     request.rates = rates
