@@ -106,7 +106,10 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     precondition(outputs.count.map { $0 == weight.rows } ?? true)
     let (moment, isKnown) = Self.moment(statistics, columns: weight.columns)
     let diagonal = moment.diagonal
-    var live = try Self.corrected(weight, statistics)
+    // An error to keep is that of the layer itself.
+    var target = weight
+    if case .bits = goal { target = try Self.corrected(weight, statistics) }
+    var live = target
     for (column, value) in diagonal.enumerated() where value == 0 {
       for row in 0..<weight.rows { live.values[row * weight.columns + column] = 0 }
     }
@@ -122,6 +125,8 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
       relativeError: relativeError(weight, encoded, statistics: statistics),
+      roundingError: target == weight
+        ? nil : relativeError(target, encoded, statistics: statistics),
       isOutputError: isKnown, fallbacks: fallbacks, deadInputs: diagonal.count { $0 == 0 })
   }
 

@@ -47,6 +47,7 @@ public struct Qronos: WeightQuantizer, Equatable {
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
       relativeError: relativeError(weight, encoded, statistics: .moment(moment)),
+      roundingError: relativeError(target, encoded, statistics: .moment(moment)),
       isOutputError: true, fallbacks: feedback.fallbacks,
       deadInputs: moment.diagonal.count { $0 == 0 })
   }

@@ -81,6 +81,9 @@ public struct QuantizedWeight: Sendable {
   public let relativeError: Double
   /// Whether the error is of outputs on calibration inputs, or of the weights alone.
   public let isOutputError: Bool
+  /// The same of what was rounded, where the method makes up for the drift of earlier layers and rounds another matrix
+  /// than W; otherwise the relative error.
+  public let roundingError: Double
   /// Times the method had to do otherwise than asked, such as raising the damping.
   public let fallbacks: Int
   /// Inputs that were zero in all of the calibration.
@@ -88,9 +91,10 @@ public struct QuantizedWeight: Sendable {
 
   /// A result.
   public init(
-    encoded: EncodedMatrix, method: QuantizationMethod, relativeError: Double, isOutputError: Bool,
-    fallbacks: Int, deadInputs: Int
+    encoded: EncodedMatrix, method: QuantizationMethod, relativeError: Double,
+    roundingError: Double? = nil, isOutputError: Bool, fallbacks: Int, deadInputs: Int
   ) {
+    self.roundingError = roundingError ?? relativeError
     self.encoded = encoded
     self.method = method
     self.relativeError = relativeError

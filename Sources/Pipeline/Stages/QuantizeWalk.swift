@@ -237,7 +237,7 @@ final class QuantizeWalk {
     extras.bitsAboveLimit = .some(
       spectrum.flatMap {
         rateDistanceToLimit(
-          weight, result.encoded, error: result.relativeError, moment: moment, spectrum: $0)
+          weight, result.encoded, error: result.roundingError, moment: moment, spectrum: $0)
       })
     return extras
   }
