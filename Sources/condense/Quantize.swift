@@ -40,7 +40,7 @@ struct Quantize: ParsableCommand {
   @Flag(
     inversion: .prefixedNo,
     help:
-      "ec: outputs count by what the loss feels of them, which one backward pass tells (default: yes)."
+      "ec: outputs count by what the loss feels of them, which one backward pass tells (default: for language models)."
   )
   var curvature: Bool?
   @Flag(help: "Tensors that read the same inputs share the encoding chosen from a list.")
@@ -245,7 +245,7 @@ struct Quantize: ParsableCommand {
           text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
     request.goal = goal
     request.rates = rates ?? request.rates
-    request.usesCurvature = curvature ?? request.usesCurvature
+    request.usesCurvature = curvature
     request.tiesGroups = tieGroups
     request.sensitivities = sensitivities
     request.measuresLimit = limit

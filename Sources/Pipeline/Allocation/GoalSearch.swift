@@ -82,7 +82,7 @@ struct GoalSearch {
   private func knowledge(of network: any Network) -> ModelKnowledge? {
     loaded.map {
       ModelKnowledge(
-        network, $0.set, usesCurvature: request.method == .ec && request.usesCurvature,
+        network, $0.set, usesCurvature: request.curvature(in: network),
         seed: request.calibration?.seed ?? 0,
         progress: progress)
     }
@@ -98,9 +98,10 @@ struct GoalSearch {
         layers: layers, assignment: assignment, resumedLayers: resumed, allocation: nil)
     }
     let probe = loaded.rest ?? loaded.set.first(tokens: 16384)
+    let network = try Model(stage.input).network
     let knowledge = ModelKnowledge(
-      try Model(stage.input).network, loaded.set,
-      usesCurvature: request.method == .ec && request.usesCurvature,
+      network, loaded.set,
+      usesCurvature: request.curvature(in: network),
       seed: request.calibration?.seed ?? 0, progress: progress)
     let table = try table(loaded, probe: probe, knowledge: knowledge)
     let weights = table.entries.reduce(0) { $0 + $1.weights }
@@ -223,9 +224,16 @@ extension QuantizeRun {
     for part in [
       toolVersion, "sensitivities 1", BLAS.description, inputHash, request.method.rawValue,
       rules.joined(separator: " "), request.search.rawValue,
-      "\(request.damping) \(request.blockSize) \(request.actOrder) \(request.usesCurvature)",
+      "\(request.damping) \(request.blockSize) \(request.actOrder) \(request.usesCurvature.map { String($0) } ?? "standard")",
       calibration.compactText,
     ] { hash.update(part) }
     return hash.digits
+  }
+}
+
+extension QuantizeRequest {
+  /// Whether the loss's curvature is measured for a network.
+  fileprivate func curvature(in network: any Network) -> Bool {
+    method == .ec && (usesCurvature ?? (network is any LanguageModel))
   }
 }

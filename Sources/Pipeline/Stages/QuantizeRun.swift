@@ -21,8 +21,9 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var goal: ModelGoal?
   /// ec: how the tensors' rates follow from the goal.
   public var rates = RateChoice.measured
-  /// ec: outputs count by the loss's curvature; otherwise all alike.
-  public var usesCurvature = true
+  /// ec: outputs count by the loss's curvature, or all alike; nil is yes for language models, and no for encoders, whose
+  /// pooling gives all tokens of a sequence the same gradient: inputs and gradients are far from independent.
+  public var usesCurvature: Bool?
   /// Tensors that read the same inputs share an encoding, where one is chosen from a list.
   public var tiesGroups = false
   /// Whether each layer's distance to the rate–distortion limit is told: eigenvalues of its second-moment matrix.
@@ -132,7 +133,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     case nil: break
     }
     if method == .ec { object["rates"] = .string(isAllocated ? "measured" : "equal") }
-    if method == .ec { object["curvature"] = .bool(usesCurvature) }
+    if let usesCurvature { object["curvature"] = .bool(usesCurvature) }
     if tiesGroups { object["tie-groups"] = true }
     if let rotation {
       object["rotate"] = .string(rotation.rawValue)

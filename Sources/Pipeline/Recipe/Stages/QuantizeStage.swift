@@ -42,7 +42,7 @@ public struct QuantizeStageOptions: StageOptions {
   /// ec: how the tensors' rates follow from the goal.
   public var rates = RateChoice.measured
   /// ec: outputs count by the loss's curvature.
-  public var curvature = true
+  public var curvature: Bool?
   /// Tensors that read the same inputs share an encoding.
   public var tieGroups = false
   /// GPTQ: this share of H's mean diagonal is added to the diagonal.
@@ -105,8 +105,9 @@ public struct QuantizeStageOptions: StageOptions {
         "rates", \.rates, .choice(),
         "ec: rates by what the model was measured to feel of each tensor, or the same for all."),
       .init(
-        "curvature", \.curvature, .flag,
-        "ec: outputs count by what the loss feels of them, which one backward pass tells."),
+        "curvature", \.curvature, .optional(.flag),
+        "ec: outputs count by what the loss feels of them, which one backward pass tells; by default for language "
+          + "models."),
       .init(
         "tie-groups", \.tieGroups, .flag,
         "Tensors that read the same inputs (q, k, v; gate, up) share the encoding chosen from a list, as fused "
