@@ -107,8 +107,8 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     let (moment, isKnown) = Self.moment(statistics, columns: weight.columns)
     let diagonal = moment.diagonal
     // An error to keep is that of the layer itself.
-    var target = weight
-    if case .bits = goal { target = try Self.corrected(weight, statistics) }
+    var target = weight, raises = 0
+    if case .bits = goal { (target, raises) = try Self.corrected(weight, statistics) }
     var live = target
     for (column, value) in diagonal.enumerated() where value == 0 {
       for row in 0..<weight.rows { live.values[row * weight.columns + column] = 0 }
@@ -122,28 +122,31 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     let encoded = search(plan, start: start) { encoded in
       relativeError(weight, encoded, statistics: statistics)
     }
+    let error = relativeError(weight, encoded, statistics: statistics)
+    // An error that no step that was tried keeps to is not what was asked for.
+    if case .error(let limit) = goal, error > limit { raises += 1 }
     return QuantizedWeight(
-      encoded: encoded, method: Self.method,
-      relativeError: relativeError(weight, encoded, statistics: statistics),
+      encoded: encoded, method: Self.method, relativeError: error,
       roundingError: target == weight
         ? nil : relativeError(target, encoded, statistics: statistics),
-      isOutputError: isKnown, fallbacks: fallbacks, deadInputs: diagonal.count { $0 == 0 })
+      isOutputError: isKnown, fallbacks: fallbacks + raises, deadInputs: diagonal.count { $0 == 0 })
   }
 
-  /// The weights that best give the original model's outputs from the inputs as they are by now.
+  /// The weights that best give the original model's outputs from the inputs as they are by now, and how often the
+  /// damping was raised for them.
   private static func corrected(
     _ weight: Matrix, _ statistics: InputStatistics
-  ) throws(QuantizationError) -> Matrix {
-    guard let moment = statistics.moment, let cross = statistics.cross else { return weight }
+  ) throws(QuantizationError) -> (target: Matrix, fallbacks: Int) {
+    guard let moment = statistics.moment, let cross = statistics.cross else { return (weight, 0) }
     // Nothing has moved before the first layer.
-    guard moment.values != cross.values else { return weight }
+    guard moment.values != cross.values else { return (weight, 0) }
     let rounding = GPTQ(actOrder: false)
     let order = Array(0..<moment.size)
     let (factor, fallbacks) = try rounding.factor(of: moment, order: order)
     let feedback = GPTQ.Feedback(order: order, factor: factor, fallbacks: fallbacks)
     let target = Qronos.target(of: weight, moment, cross, feedback)
     guard countNotFinite(target.values.span) == 0 else { throw .badStatistics }
-    return target
+    return (target, fallbacks)
   }
 
   /// H, as far as it is known.

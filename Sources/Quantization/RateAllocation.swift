@@ -70,8 +70,7 @@ public enum RateAllocation {
   public static func choose(_ curves: [SensitivityCurve], bytes budget: Int) -> [Int]? {
     let least = curves.reduce(0) { $0 + ($1.points.map(\.bytes).min() ?? 0) }
     guard least <= budget else { return nil }
-    return solve(
-      curves, cost: { $0.bytes }, value: { $0.drift }, limit: budget)
+    return solve(curves, limit: budget)
   }
 
   /// The choice of each curve with the fewest bytes whose drifts sum to at most `drift`; nil when even the least drifts
@@ -115,14 +114,13 @@ public enum RateAllocation {
   /// Dynamic programming over the curves; states that are dominated, or whose bound is no better than what the
   /// greedy solution reaches, are dropped.
   private static func solve(
-    _ curves: [SensitivityCurve], cost: (SensitivityCurve.Point) -> Int,
-    value: (SensitivityCurve.Point) -> Double, limit: Int
+    _ curves: [SensitivityCurve], limit: Int
   ) -> [Int] {
     // Curves that can save most first, so that bounds bite early.
     let order = curves.indices.sorted { curves[$0].weights > curves[$1].weights }
     let bounds = Bounds(order.map { curves[$0] })
     var incumbent = greedy(curves, limit: limit)
-    var best = total(curves, incumbent).drift
+    let best = total(curves, incumbent).drift
     var layers: [[State]] = [[State(cost: 0, value: 0, parent: -1, choice: -1)]]
     for (depth, index) in order.enumerated() {
       var next: [State] = []
@@ -130,7 +128,7 @@ public enum RateAllocation {
         for (choice, point) in curves[index].points.enumerated() {
           next.append(
             State(
-              cost: state.cost + cost(point), value: state.value + value(point), parent: parent,
+              cost: state.cost + point.bytes, value: state.value + point.drift, parent: parent,
               choice: choice))
         }
       }
@@ -157,7 +155,6 @@ public enum RateAllocation {
       incumbent[order[depth]] = state.choice
       at = state.parent
     }
-    best = total(curves, incumbent).drift
     return incumbent
   }
 

@@ -108,7 +108,7 @@ struct GoalSearch {
     var bits = 0.0, drift = 0.0
     switch request.goal {
     case .bits(let own): bits = own * Double(weights)
-    case .budget(let bytes): bits = try openBits(of: table, in: bytes, spare: 0)
+    case .budget(let bytes): bits = try openBits(of: table, in: bytes)
     case .drift(let limit): drift = limit
     case .error, nil: preconditionFailure("no goal for the whole model")
     }
@@ -178,7 +178,7 @@ struct GoalSearch {
 
   /// Bits that the open tensors may take so that the packed file has `budget` bytes.
   private func openBits(
-    of table: SensitivityTable, in budget: Int, spare: Int
+    of table: SensitivityTable, in budget: Int
   ) throws -> Double {
     // Everything else is measured on a plan with any encodings: only names' lengths differ.
     var names: [String: String] = [:]
