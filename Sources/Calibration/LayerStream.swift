@@ -7,12 +7,15 @@ public import Networks
 public import Tensors
 
 /// The residual streams of a calibration set on their way through a network.
-public struct LayerStream {
+///
+/// Groups of a branch are asked for in their order, each before its own layers change: what the last one that was asked
+/// for reads is kept, and the branch goes on from there. Who changes layers in another order calls `restart`.
+public final class LayerStream {
   private let network: any Network
   private let batches: [TokenBatch]
-  private var hidden: [Matrix]
+  private var current: Course
   /// The streams through the unchanged branches; nil when nobody asked for them.
-  private var originalHidden: [Matrix]?
+  private var original: Course?
   /// The matrices of the branch that comes next, by group, as they were when the stream came to it.
   private var originals: [[any LinearOperator]] = []
   /// The branch that comes next.
@@ -20,6 +23,49 @@ public struct LayerStream {
 
   /// Tokens of a batch.
   public static let batchTokens = 2048
+  /// Values of kept inputs, of one course: batches beyond run again from the branch's start.
+  private static let keptValues = 1 << 26
+
+  /// The streams before one branch, and how far in it they have come.
+  private struct Course {
+    var hidden: [Matrix]
+    /// By batch, what the last group that was asked for reads.
+    var reached: [Int: (group: Int, input: Matrix)] = [:]
+    private var kept = 0
+
+    init(_ hidden: [Matrix]) { self.hidden = hidden }
+
+    /// What a group reads in a batch.
+    mutating func input(
+      ofGroup group: Int, of index: Int, _ batch: TokenBatch, in sublayer: any Sublayer
+    ) -> Matrix {
+      var step = 0, x = hidden[index]
+      if let last = reached[index], last.group <= group {
+        (step, x) = (last.group + 1, last.input)
+      }
+      for next in step..<max(step, group + 1) {
+        x = sublayer.input(ofGroup: next, from: x, batch, cache: nil)
+      }
+      let before = reached[index]?.input.values.count ?? 0
+      if kept - before + x.values.count <= LayerStream.keptValues {
+        kept += x.values.count - before
+        reached[index] = (group, x)
+      }
+      return x
+    }
+
+    /// Runs the branch to its end.
+    mutating func advance(_ index: Int, _ batch: TokenBatch, in sublayer: any Sublayer) {
+      let last = input(ofGroup: sublayer.groups.count - 1, of: index, batch, in: sublayer)
+      hidden[index] = sublayer.output(from: last, hidden: hidden[index])
+      if let before = reached.removeValue(forKey: index) { kept -= before.input.values.count }
+    }
+
+    mutating func restart() {
+      reached = [:]
+      kept = 0
+    }
+  }
 
   /// The streams before the first branch.
   ///
@@ -33,31 +79,38 @@ public struct LayerStream {
       TokenBatch(Array(set.sequences[$0]))
     }
     self.batches = batches
-    hidden = batches.map { network.embed($0, position: 0) }
+    current = Course(batches.map { network.embed($0, position: 0) })
     if let originalEmbedding {
-      originalHidden = Self.with([originalEmbedding], in: [network.embedding]) {
-        batches.map { network.embed($0, position: 0) }
+      original = Self.with([originalEmbedding], in: [network.embedding]) {
+        Course(batches.map { network.embed($0, position: 0) })
       }
       keepOriginals()
     }
   }
 
+  /// Forgets how far in the next branch the streams are.
+  public func restart() { current.restart() }
+
+  private func currentInput(ofGroup group: Int, _ index: Int) -> Matrix {
+    current.input(ofGroup: group, of: index, batches[index], in: network.sublayers[position])
+  }
+
+  private func width(ofGroup group: Int) -> Int {
+    network.sublayers[position].groups[group][0].matrix.inputs
+  }
+
   /// The second moments of what one group of the next branch reads.
   public func inputs(ofGroup group: Int) -> SecondMoment {
-    let sublayer = network.sublayers[position]
-    var moment = SecondMoment(width: sublayer.groups[group][0].matrix.inputs)
-    for (batch, hidden) in zip(batches, hidden) {
-      moment.add(sublayer.run(hidden, batch, cache: nil, inputOf: group))
-    }
+    var moment = SecondMoment(width: width(ofGroup: group))
+    for index in batches.indices { moment.add(currentInput(ofGroup: group, index)) }
     return moment
   }
 
   /// The largest size of each input of one group of the next branch.
   public func largestInputs(ofGroup group: Int) -> [Float] {
-    let sublayer = network.sublayers[position]
-    var largest = [Float](repeating: 0, count: sublayer.groups[group][0].matrix.inputs)
-    for (batch, hidden) in zip(batches, hidden) {
-      let x = sublayer.run(hidden, batch, cache: nil, inputOf: group)
+    var largest = [Float](repeating: 0, count: width(ofGroup: group))
+    for index in batches.indices {
+      let x = currentInput(ofGroup: group, index)
       for row in 0..<x.rows {
         for (column, index) in x.range(ofRow: row).enumerated() {
           largest[column] = max(largest[column], abs(x.values[index]))
@@ -71,40 +124,35 @@ public struct LayerStream {
   ///
   /// The stream was made with `originalEmbedding`.
   public func pairedInputs(ofGroup group: Int) -> PairedMoments {
+    var moments = PairedMoments(width: width(ofGroup: group))
     let sublayer = network.sublayers[position]
-    var moments = PairedMoments(width: sublayer.groups[group][0].matrix.inputs)
-    for (index, batch) in batches.enumerated() {
-      let original = inOriginalBranch {
-        sublayer.run($0[index], batch, cache: nil, inputOf: group)
+    for index in batches.indices {
+      let before = inOriginalBranch {
+        $0.input(ofGroup: group, of: index, self.batches[index], in: sublayer)
       }
-      moments.add(
-        original: original,
-        current: sublayer.run(hidden[index], batch, cache: nil, inputOf: group))
+      moments.add(original: before, current: currentInput(ofGroup: group, index))
     }
     return moments
   }
 
   /// Runs the next branch, as it is now, and moves behind it.
-  public mutating func advance() {
+  public func advance() {
     let sublayer = network.sublayers[position]
-    if originalHidden != nil {
-      for (index, batch) in batches.enumerated() {
-        let next = inOriginalBranch { sublayer.run($0[index], batch, cache: nil, inputOf: nil) }
-        originalHidden?[index] = next
+    if original != nil {
+      for index in batches.indices {
+        inOriginalBranch { $0.advance(index, self.batches[index], in: sublayer) }
       }
     }
-    for index in batches.indices {
-      hidden[index] = sublayer.run(hidden[index], batches[index], cache: nil, inputOf: nil)
-    }
+    for index in batches.indices { current.advance(index, batches[index], in: sublayer) }
     position += 1
-    if originalHidden != nil { keepOriginals() }
+    if original != nil { keepOriginals() }
   }
 
   /// The second moments of what the head reads; all branches have run.
   public func headInputs(of model: any LanguageModel) -> SecondMoment {
     precondition(position == network.sublayers.count)
     var moment = SecondMoment(width: model.head.matrix.inputs)
-    for hidden in hidden { moment.add(model.normalize(hidden)) }
+    for hidden in current.hidden { moment.add(model.normalize(hidden)) }
     return moment
   }
 
@@ -113,9 +161,9 @@ public struct LayerStream {
   /// The stream was made with `originalEmbedding`.
   public func pairedHeadInputs(of model: any LanguageModel) -> PairedMoments {
     precondition(position == network.sublayers.count)
-    guard let originalHidden else { preconditionFailure("a stream without the original network") }
+    guard let original else { preconditionFailure("a stream without the original network") }
     var moments = PairedMoments(width: model.head.matrix.inputs)
-    for (original, current) in zip(originalHidden, hidden) {
+    for (original, current) in zip(original.hidden, current.hidden) {
       moments.add(original: model.normalize(original), current: model.normalize(current))
     }
     return moments
@@ -123,16 +171,19 @@ public struct LayerStream {
 
   // MARK: - The original network
 
-  private mutating func keepOriginals() {
+  private func keepOriginals() {
     guard position < network.sublayers.count else { return }
     originals = network.sublayers[position].groups.map { $0.map(\.matrix) }
   }
 
   /// Calls `body` with the original streams while the next branch has the matrices that it had.
-  private func inOriginalBranch<Result>(_ body: ([Matrix]) -> Result) -> Result {
-    guard let originalHidden else { preconditionFailure("a stream without the original network") }
+  private func inOriginalBranch<Result>(_ body: (inout Course) -> Result) -> Result {
+    guard var course = original.take() else {
+      preconditionFailure("a stream without the original network")
+    }
+    defer { original = course }
     let layers = network.sublayers[position].groups.flatMap { $0 }
-    return Self.with(originals.flatMap { $0 }, in: layers) { body(originalHidden) }
+    return Self.with(originals.flatMap { $0 }, in: layers) { body(&course) }
   }
 
   /// Calls `body` while layers have other matrices.

@@ -7,6 +7,7 @@
 // Checked  InverseFactorTests: U^T U (H + damping I) = I
 
 import CLAPACKE
+import Tensors
 
 /// Why a second-moment matrix cannot be factorized.
 public struct FactorizationError: Error, Sendable, Equatable, CustomStringConvertible {
@@ -48,11 +49,26 @@ public func inverseFactor(
   // Now L^-1, column-major and lower: its element (r, c) is at c * n + r. U(i, j) = L^-1(n-1-i, n-1-j) is
   // at n^2 - 1 - (j * n + i): reverse the values once more, transpose, clear the other triangle.
   values.reverse()
-  for i in 0..<n {
-    for j in i + 1..<max(n, i + 1) {
-      values[i * n + j] = values[j * n + i]
-      values[j * n + i] = 0
+  let reversed = values
+  ParallelLoop.parts(
+    of: &values, count: (n + transposedTile - 1) / transposedTile,
+    range: { $0 * transposedTile * n..<min(($0 + 1) * transposedTile, n) * n }
+  ) { tile, target in
+    let rows = tile * transposedTile..<min((tile + 1) * transposedTile, n)
+    // Square tiles: a column of the source would miss the cache at every element.
+    for start in stride(from: rows.lowerBound, to: n, by: transposedTile) {
+      for j in start..<min(start + transposedTile, n) {
+        for i in rows.lowerBound..<min(rows.upperBound, j) {
+          target[(i - rows.lowerBound) * n + j] = reversed[j * n + i]
+        }
+      }
+    }
+    for i in rows {
+      for j in 0..<i { target[(i - rows.lowerBound) * n + j] = 0 }
     }
   }
   return DoubleMatrix(size: n, values: values)
 }
+
+/// Rows and columns of a tile of a transposition.
+private let transposedTile = 32

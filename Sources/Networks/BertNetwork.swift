@@ -154,15 +154,17 @@ private final class BertAttention: Sublayer {
   // The norm before the branch also feeds the residual addition.
   var sources: [InputSource] { [.fixed, .values(of: value, heads: attention.layout)] }
 
-  func run(
-    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  func input(
+    ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?
   ) -> Matrix {
-    if group == 0 { return hidden }
-    let mixed = attention.apply(
-      queries: query.apply(hidden), keys: key.apply(hidden), values: value.apply(hidden),
+    if group == 0 { return previous }
+    return attention.apply(
+      queries: query.apply(previous), keys: key.apply(previous), values: value.apply(previous),
       batch: batch, cache: nil)
-    if group == 1 { return mixed }
-    var result = output.apply(mixed)
+  }
+
+  func output(from last: Matrix, hidden: Matrix) -> Matrix {
+    var result = output.apply(last)
     result.add(hidden)
     norm.apply(&result)
     return result
@@ -186,14 +188,17 @@ private final class BertMLP: Sublayer {
   // As above; and no factor passes the activation.
   var sources: [InputSource] { [.fixed, .fixed] }
 
-  func run(
-    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  func input(
+    ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?
   ) -> Matrix {
-    if group == 0 { return hidden }
-    var wide = inner.apply(hidden)
+    if group == 0 { return previous }
+    var wide = inner.apply(previous)
     activation.apply(&wide)
-    if group == 1 { return wide }
-    var result = outer.apply(wide)
+    return wide
+  }
+
+  func output(from last: Matrix, hidden: Matrix) -> Matrix {
+    var result = outer.apply(last)
     result.add(hidden)
     norm.apply(&result)
     return result

@@ -151,21 +151,22 @@ private final class LlamaAttention: Sublayer {
     [.norm(weight: norm.weightName), .values(of: value, heads: attention.layout)]
   }
 
-  func run(
-    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  func input(
+    ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?
   ) -> Matrix {
-    let x = norm.applied(to: hidden)
-    if group == 0 { return x }
-    var queries = query.apply(x), keys = key.apply(x)
+    if group == 0 { return norm.applied(to: previous) }
+    var queries = query.apply(previous), keys = key.apply(previous)
     queryNorm?.apply(&queries)
     keyNorm?.apply(&keys)
     let past = cache?.count ?? 0
     rotation.rotate(&queries, batch: batch, past: past)
     rotation.rotate(&keys, batch: batch, past: past)
-    let mixed = attention.apply(
-      queries: queries, keys: keys, values: value.apply(x), batch: batch, cache: cache)
-    if group == 1 { return mixed }
-    var result = output.apply(mixed)
+    return attention.apply(
+      queries: queries, keys: keys, values: value.apply(previous), batch: batch, cache: cache)
+  }
+
+  func output(from last: Matrix, hidden: Matrix) -> Matrix {
+    var result = output.apply(last)
     result.add(hidden)
     return result
   }
@@ -189,15 +190,17 @@ private final class LlamaMLP: Sublayer {
   // The activation stands on the gate's side alone.
   var sources: [InputSource] { [.norm(weight: norm.weightName), .rows(of: up)] }
 
-  func run(
-    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  func input(
+    ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?
   ) -> Matrix {
-    let x = norm.applied(to: hidden)
-    if group == 0 { return x }
-    var inner = gate.apply(x)
-    activation.applyGate(&inner, up: up.apply(x))
-    if group == 1 { return inner }
-    var result = down.apply(inner)
+    if group == 0 { return norm.applied(to: previous) }
+    var inner = gate.apply(previous)
+    activation.applyGate(&inner, up: up.apply(previous))
+    return inner
+  }
+
+  func output(from last: Matrix, hidden: Matrix) -> Matrix {
+    var result = down.apply(last)
     result.add(hidden)
     return result
   }

@@ -91,14 +91,38 @@ public protocol Sublayer: AnyObject {
   var groups: [[Linear]] { get }
   /// What makes the inputs of each group.
   var sources: [InputSource] { get }
+  /// What a group reads, `[tokens, inputs]`.
+  ///
+  /// - Parameters:
+  ///   - previous: What the group before it reads; for group 0 the residual stream `[tokens, width]`.
+  ///   - cache: Keys and values of earlier tokens, which are extended; nil when the batch starts at
+  ///     position 0.
+  func input(ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?)
+    -> Matrix
+  /// The new stream.
+  ///
+  /// - Parameters:
+  ///   - last: What the last group reads.
+  ///   - hidden: The stream before the branch.
+  func output(from last: Matrix, hidden: Matrix) -> Matrix
+}
+
+extension Sublayer {
   /// Runs the branch on the residual stream `[tokens, width]`.
   ///
   /// - Parameters:
   ///   - cache: Keys and values of earlier tokens, which are extended; nil when the batch starts at
   ///     position 0.
   ///   - group: When given, the result is the input of that group instead of the new stream.
-  func run(_ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?)
-    -> Matrix
+  public func run(
+    _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
+  ) -> Matrix {
+    var x = hidden
+    for step in 0...(group ?? groups.count - 1) {
+      x = input(ofGroup: step, from: x, batch, cache: cache)
+    }
+    return group == nil ? output(from: x, hidden: hidden) : x
+  }
 }
 
 /// A model as a graph: embedding, residual branches, final norm or pooling.

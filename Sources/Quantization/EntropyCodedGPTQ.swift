@@ -339,16 +339,18 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     var search = StepSearch(start: start)
     if weight.rows >= Self.sampleFrom * Self.sampleRows, plan.outputFactor == nil {
       let sample = plan.sample(stride: weight.rows / Self.sampleRows)
+      var spreads: EntropyCoded.Spreads?
       for _ in 0..<2 {
-        let encoded = EntropyCoded.encode(sample.round(base: search.base))
+        let encoded = EntropyCoded.encode(sample.round(base: search.base), like: &spreads)
         guard case .bits = goal else { break }
         search.add(excess: excess(encoded) { 0 })
       }
       search.beginAgain()
     }
     var best: (encoded: EncodedMatrix, badness: Double)?
+    var spreads: EntropyCoded.Spreads?
     for _ in 0..<Self.passes {
-      let encoded = EntropyCoded.encode(plan.round(base: search.base))
+      let encoded = EntropyCoded.encode(plan.round(base: search.base), like: &spreads)
       let excess = excess(encoded) { error(encoded) }
       let badness = badness(excess)
       if badness < best?.badness ?? .infinity { best = (encoded, badness) }

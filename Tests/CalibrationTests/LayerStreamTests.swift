@@ -58,7 +58,7 @@ import Testing
     let set = Self.set(walked)
     let embedding = walked.embedding.matrix
     Self.change(walked.embedding)
-    var stream = LayerStream(network: walked, set: set, originalEmbedding: embedding)
+    let stream = LayerStream(network: walked, set: set, originalEmbedding: embedding)
     let batch = TokenBatch(set.sequences)
     var x = original.embed(batch, position: 0), y = walked.embed(batch, position: 0)
     for (index, sublayer) in walked.sublayers.enumerated() {

@@ -51,7 +51,7 @@ import Testing
 
   /// The second moments of what each layer reads, by its weight's name.
   static func inputs(_ network: any Network, _ set: CalibrationSet) -> [String: DoubleMatrix] {
-    var stream = LayerStream(network: network, set: set)
+    let stream = LayerStream(network: network, set: set)
     var result: [String: DoubleMatrix] = [:]
     for sublayer in network.sublayers {
       for (index, group) in sublayer.groups.enumerated() {

@@ -57,22 +57,38 @@ extension EntropyCoded {
   /// Codes of a block, about: so many that its states and its entry in the index weigh little.
   private static let blockCodes = 1 << 17
 
+  /// What an encoder found out about codes; makes encoding nearly the same codes faster.
+  public struct Spreads: Sendable {
+    let classes: SpreadClasses
+  }
+
   /// Encodes codes; the same bytes whatever the number of threads.
   public static func encode(_ matrix: IntegerCodes) -> EncodedMatrix {
+    var spreads: Spreads?
+    return encode(matrix, like: &spreads)
+  }
+
+  /// Encodes codes.
+  ///
+  /// - Parameter spreads: What is known of nearly the same codes, and then what was found out about these.
+  public static func encode(_ matrix: IntegerCodes, like spreads: inout Spreads?) -> EncodedMatrix {
     // Lists of zeros take no bits, unless the stream would be too short for readers to trust its shape.
     let outputs = matrix.outputs, inputs = matrix.inputs
-    var stream = stream(of: matrix, zerosTakeBits: false)
+    let classes = SpreadClasses(matrix, like: spreads?.classes)
+    spreads = Spreads(classes: classes)
+    var stream = stream(of: matrix, classes, zerosTakeBits: false)
     if max(outputs, inputs) / 8 > stream.count {
-      stream = Self.stream(of: matrix, zerosTakeBits: true)
+      stream = Self.stream(of: matrix, classes, zerosTakeBits: true)
     }
     return EncodedMatrix(
       encoding: EntropyCoded(streamBytes: stream.count), outputs: outputs, inputs: inputs,
       parts: [Tensor(.uint8, shape: [stream.count], copying: stream)])
   }
 
-  private static func stream(of matrix: IntegerCodes, zerosTakeBits: Bool) -> [UInt8] {
+  private static func stream(
+    of matrix: IntegerCodes, _ classes: SpreadClasses, zerosTakeBits: Bool
+  ) -> [UInt8] {
     let outputs = matrix.outputs, inputs = matrix.inputs
-    let classes = SpreadClasses(matrix)
     var blockRows = max(1, blockCodes / max(1, inputs))
     // A trellis starts again with a block.
     if matrix.isTrellis { blockRows += -blockRows & (Trellis.segment - 1) }

@@ -77,7 +77,9 @@ private struct Sample {
 
 extension SpreadClasses {
   /// The classes for codes with steps base · 2^((exponents + rowExponents) / 8).
-  init(_ matrix: IntegerCodes) {
+  ///
+  /// - Parameter known: The classes of nearly the same codes, to begin with: they take one look instead of many.
+  init(_ matrix: IntegerCodes, like known: SpreadClasses? = nil) {
     let codes = matrix.codes, outputs = matrix.outputs, inputs = matrix.inputs
     let exponents = matrix.exponents, rowExponents = matrix.rowExponents
     let rowStride = (outputs + Self.samples - 1) / Self.samples
@@ -105,6 +107,16 @@ extension SpreadClasses {
     columns = [Int](repeating: 0, count: inputs)
     rows = [Int](repeating: 0, count: outputs)
     guard outputs > 0, inputs > 0 else { return }
+    let families = matrix.isTrellis ? SpreadTables.trellisCosts : SpreadTables.costs
+    if let known, known.rows.count == outputs, known.columns.count == inputs,
+      let family = Self.families.firstIndex(of: known.half)
+    {
+      self = known
+      fitColumns(byColumn, sampledRows, exponents, rowExponents, families[family])
+      _ = fitRows(byRow, sampledColumns, exponents, rowExponents, families[family])
+      center()
+      return
+    }
 
     // Where the search starts: the class whose second moment is the column's.
     let starts = (0..<inputs).map { column -> Int in
@@ -123,9 +135,7 @@ extension SpreadClasses {
       columns[column] = (starts[column] - constant + exponents[column]) >> columnShift
     }
     var best: (bits: Float, classes: SpreadClasses)?
-    for (half, costs) in zip(
-      Self.families, matrix.isTrellis ? SpreadTables.trellisCosts : SpreadTables.costs)
-    {
+    for (half, costs) in zip(Self.families, families) {
       var candidate = best?.classes ?? self
       candidate.half = half
       var total: Float = 0
@@ -137,11 +147,15 @@ extension SpreadClasses {
       best = (total, candidate)
     }
     if let best { self = best.classes }
-    // A mean other than 0 costs bits.
-    let middle = rows.sorted()[outputs / 2]
+    center()
+  }
+
+  /// A mean other than 0 costs bits.
+  private mutating func center() {
+    let middle = rows.sorted()[rows.count / 2]
     for row in rows.indices { rows[row] -= middle }
     constant += middle << rowShift
-    let columnMiddle = columns.sorted()[inputs / 2]
+    let columnMiddle = columns.sorted()[columns.count / 2]
     for column in columns.indices { columns[column] -= columnMiddle }
     constant += columnMiddle << columnShift
   }

@@ -34,7 +34,7 @@ struct SensitivityMeasurement {
   func table(key: String) throws -> SensitivityTable {
     var entries: [SensitivityTable.Entry] = []
     let drifts = DriftProbe(network: network, set: probe)
-    var stream = LayerStream(network: network, set: calibration)
+    let stream = LayerStream(network: network, set: calibration)
     var group = 1
     for (index, sublayer) in network.sublayers.enumerated() {
       progress("sensitivities", Double(index) / Double(network.sublayers.count))

@@ -50,7 +50,7 @@ final class QuantizeWalk {
     let embedding = network.embedding.matrix
     try quantizeEmbedding(network, set)
     if let set {
-      var stream = LayerStream(
+      let stream = LayerStream(
         network: network, set: set,
         originalEmbedding: request.method.readsOriginalInputs ? embedding : nil)
       for (index, sublayer) in network.sublayers.enumerated() {
@@ -89,6 +89,7 @@ final class QuantizeWalk {
       for group in needed {
         early[group] = statistics(stream, group)
       }
+      stream.restart()
     }
     for group in needed {
       var known = early[group]
@@ -137,7 +138,7 @@ final class QuantizeWalk {
       return
     }
     try quantize(network.embedding) {
-      var stream = LayerStream(network: network, set: set)
+      let stream = LayerStream(network: network, set: set)
       for index in network.sublayers.indices {
         self.setting.progress("head statistics", Double(index) / Double(network.sublayers.count))
         stream.advance()

@@ -97,7 +97,7 @@ struct ModelTransform {
       }
     }
     var edits = TensorEdits(input)
-    var stream = LayerStream(network: network, set: set)
+    let stream = LayerStream(network: network, set: set)
     for (index, sublayer) in network.sublayers.enumerated() {
       progress(request.method.rawValue, Double(index) / Double(network.sublayers.count))
       for (group, source) in sublayer.sources.enumerated() {
