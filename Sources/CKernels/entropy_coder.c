@@ -65,22 +65,46 @@ static inline int32_t careful(kernel_rans_reader *reader, size_t lane, const uin
   return finish(reader, (int32_t)entry >> 24, low_bits);
 }
 
-PER_CPU size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t *tables,
-                                      const uint32_t *map, const uint16_t *columns, int plain,
-                                      int32_t largest, int8_t *out, uint32_t *places,
-                                      int32_t *values, size_t n) {
-  size_t c = 0, exceptions = 0;
-  // Eight lanes at once while eight words are left: no lane takes more than one.
+// What the eight lanes of one step still need: escapes and raw low bits, in the order of the lanes.
+static inline size_t complete(kernel_rans_reader *reader, uint32_t lanes, const uint32_t *entries,
+                              const uint32_t *slots, int32_t largest, size_t first, int8_t *out,
+                              uint32_t *places, int32_t *values, size_t exceptions) {
+  for (; lanes; lanes &= lanes - 1) {
+    uint32_t j = (uint32_t)__builtin_ctz(lanes);
+    int32_t value = finish(reader, (int32_t)entries[j] >> 24, slots[j] & 7);
+    int fits = value >= -largest && value <= largest;
+    out[first + j] = fits ? (int8_t)value : 0;
+    if (fits) continue;
+    places[exceptions] = (uint32_t)first + j;
+    values[exceptions++] = value;
+  }
+  return exceptions;
+}
+
+// A row's codes from the start on while every step of eight lanes has eight words left: no lane takes more
+// than one. Returns how many.
+typedef size_t decode_steps(kernel_rans_reader *reader, const uint32_t *tables, const uint32_t *map,
+                            const uint16_t *columns, int32_t largest, int8_t *out, uint32_t *places,
+                            int32_t *values, size_t *exceptions, size_t n);
+
+static size_t decode_steps_plain(kernel_rans_reader *reader, const uint32_t *tables,
+                                 const uint32_t *map, const uint16_t *columns, int32_t largest,
+                                 int8_t *out, uint32_t *places, int32_t *values,
+                                 size_t *exceptions, size_t n) {
+  size_t c = 0;
   uint32_t x[LANES];
   memcpy(x, reader->state, sizeof x);
   const uint8_t *from = reader->words + 2 * reader->word;
   size_t left = reader->word_count - reader->word;
   for (; c + LANES <= n && left >= LANES; c += LANES) {
-    uint32_t entries[LANES], used = 0, escapes = 0;
+    uint32_t entries[LANES], slots[LANES], used = 0, open = 0;
     for (int j = 0; j < LANES; ++j) {
-      uint32_t entry = tables[(map[columns[c + j]] & ~7u) + (x[j] & MASK)];
+      slots[j] = map[columns[c + j]];
+      uint32_t entry = tables[(slots[j] & ~7u) + (x[j] & MASK)];
       entries[j] = entry;
       x[j] = (entry & MASK) * (x[j] >> BITS) + (entry >> BITS & MASK);
+      out[c + j] = (int8_t)(entry >> 24);
+      open |= (uint32_t)(entry >> 24 == 0x80 || slots[j] & 7) << j;
     }
 #pragma clang loop unroll(full)
     for (int j = 0; j < LANES; ++j) {
@@ -94,23 +118,77 @@ PER_CPU size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t
     }
     from += 2 * used;
     left -= used;
-#pragma clang loop unroll(full)
-    for (int j = 0; j < LANES; ++j) {
-      out[c + j] = (int8_t)(entries[j] >> 24);
-      escapes |= entries[j] >> 24 == 0x80;
-    }
-    if (__builtin_expect(plain && !escapes, 1)) continue;
-    for (int j = 0; j < LANES; ++j) {
-      int32_t value = finish(reader, (int32_t)entries[j] >> 24, map[columns[c + j]] & 7);
-      int fits = value >= -largest && value <= largest;
-      out[c + j] = fits ? (int8_t)value : 0;
-      if (fits) continue;
-      places[exceptions] = (uint32_t)(c + j);
-      values[exceptions++] = value;
-    }
+    if (__builtin_expect(open != 0, 0))
+      *exceptions = complete(reader, open, entries, slots, largest, c, out, places, values,
+                             *exceptions);
   }
   memcpy(reader->state, x, sizeof x);
   reader->word = reader->word_count - left;
+  return c;
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+static int has_v4(void) {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+}
+
+// The same with the eight lanes in one register: words go to the lanes that need them by one expansion.
+__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,popcnt"))) static size_t
+decode_steps_v4(kernel_rans_reader *reader, const uint32_t *tables, const uint32_t *map,
+                const uint16_t *columns, int32_t largest, int8_t *out, uint32_t *places,
+                int32_t *values, size_t *exceptions, size_t n) {
+  size_t c = 0;
+  __m256i x = _mm256_loadu_si256((const __m256i *)reader->state);
+  const __m256i mask = _mm256_set1_epi32(MASK), low = _mm256_set1_epi32(7);
+  const uint8_t *from = reader->words + 2 * reader->word;
+  size_t left = reader->word_count - reader->word;
+  for (; c + LANES <= n && left >= LANES; c += LANES) {
+    // Eight loads take less time than the instruction that gathers.
+    __m256i slots = _mm256_setr_epi32(
+        (int)map[columns[c]], (int)map[columns[c + 1]], (int)map[columns[c + 2]],
+        (int)map[columns[c + 3]], (int)map[columns[c + 4]], (int)map[columns[c + 5]],
+        (int)map[columns[c + 6]], (int)map[columns[c + 7]]);
+    __m256i index =
+        _mm256_add_epi32(_mm256_andnot_si256(low, slots), _mm256_and_si256(x, mask));
+    __m256i entries = _mm256_i32gather_epi32((const int *)tables, index, 4);
+    __m256i next = _mm256_add_epi32(
+        _mm256_mullo_epi32(_mm256_and_si256(entries, mask), _mm256_srli_epi32(x, BITS)),
+        _mm256_and_si256(_mm256_srli_epi32(entries, BITS), mask));
+    __mmask8 needs = _mm256_cmplt_epu32_mask(next, _mm256_set1_epi32(1 << 16));
+    __m256i words = _mm256_maskz_expand_epi32(
+        needs, _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)));
+    x = _mm256_or_si256(_mm256_mask_slli_epi32(next, needs, next, 16), words);
+    uint32_t used = (uint32_t)__builtin_popcount(needs);
+    from += 2 * used;
+    left -= used;
+    __m256i symbols = _mm256_srai_epi32(entries, 24);
+    _mm_storel_epi64((__m128i *)(out + c), _mm256_cvtepi32_epi8(symbols));
+    uint32_t open = _mm256_cmpeq_epi32_mask(symbols, _mm256_set1_epi32(ESCAPE)) |
+                    _mm256_test_epi32_mask(slots, low);
+    if (__builtin_expect(open == 0, 1)) continue;
+    uint32_t own[LANES], own_slots[LANES];
+    memcpy(own, &entries, sizeof own);
+    memcpy(own_slots, &slots, sizeof own_slots);
+    *exceptions =
+        complete(reader, open, own, own_slots, largest, c, out, places, values, *exceptions);
+  }
+  memcpy(reader->state, &x, sizeof x);
+  reader->word = reader->word_count - left;
+  return c;
+}
+#else
+static int has_v4(void) { return 0; }
+#define decode_steps_v4 decode_steps_plain
+#endif
+
+static size_t decode_row(decode_steps *steps, kernel_rans_reader *reader, const uint32_t *tables,
+                         const uint32_t *map, const uint16_t *columns, int32_t largest, int8_t *out,
+                         uint32_t *places, int32_t *values, size_t n) {
+  size_t exceptions = 0;
+  size_t c = steps(reader, tables, map, columns, largest, out, places, values, &exceptions, n);
   for (; c < n; ++c) {
     uint32_t slot = map[columns[c]];
     int32_t value = careful(reader, c % LANES, tables + (slot & ~7u), slot & 7u);
@@ -121,6 +199,20 @@ PER_CPU size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t
     values[exceptions++] = value;
   }
   return exceptions;
+}
+
+size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t *tables,
+                              const uint32_t *map, const uint16_t *columns, int32_t largest,
+                              int8_t *out, uint32_t *places, int32_t *values, size_t n) {
+  return decode_row(has_v4() ? decode_steps_v4 : decode_steps_plain, reader, tables, map, columns,
+                    largest, out, places, values, n);
+}
+
+size_t kernel_rans_decode_row_plain(kernel_rans_reader *reader, const uint32_t *tables,
+                                    const uint32_t *map, const uint16_t *columns, int32_t largest,
+                                    int8_t *out, uint32_t *places, int32_t *values, size_t n) {
+  return decode_row(decode_steps_plain, reader, tables, map, columns, largest, out, places, values,
+                    n);
 }
 
 PER_CPU size_t kernel_rans_encode_row(uint32_t *state, const uint32_t *tables, const uint32_t *map,
@@ -141,6 +233,13 @@ PER_CPU size_t kernel_rans_encode_row(uint32_t *state, const uint32_t *tables, c
 PER_CPU void kernel_decode_steps(const int8_t *codes, const float *steps, float scale, float *out,
                                  size_t n) {
   for (size_t i = 0; i < n; ++i) out[i] = (float)codes[i] * steps[i] * scale;
+}
+
+PER_CPU float kernel_dot_codes(const float *x, const int8_t *codes, size_t n) {
+#pragma clang fp reassociate(on) contract(fast)
+  float sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += x[i] * (float)codes[i];
+  return sum;
 }
 
 #pragma clang fp contract(off)

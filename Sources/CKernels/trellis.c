@@ -6,22 +6,29 @@
 
 enum { STATES = 8, SEGMENT = 128 };
 
-PER_CPU void kernel_trellis_follow(uint8_t *states, const uint16_t *columns, uint16_t odd,
-                                   uint16_t *next, int8_t *codes, size_t n, const uint32_t *places,
-                                   int32_t *values, size_t exceptions) {
-  for (size_t e = 0; e < exceptions; ++e) {
-    uint32_t k = (uint32_t)values[e], state = states[places[e]];
-    values[e] = (int32_t)(2 * k - (state >> 1 & 1));
-    // The loop below needs its parity.
-    codes[places[e]] = (int8_t)(k & 1);
-  }
+// Bytes first, 16-bit places second: each loop fills whole registers.
+PER_CPU static void follow(uint8_t *restrict states, const uint16_t *restrict columns, uint16_t odd,
+                           uint16_t *restrict next, int8_t *restrict codes, size_t n) {
   for (size_t c = 0; c < n; ++c) {
     uint8_t state = states[c], k = (uint8_t)codes[c];
     codes[c] = (int8_t)(uint8_t)(2 * k - (state >> 1 & 1));
     states[c] = (uint8_t)(state >> 1 | ((k ^ state ^ state >> 2) & 1) << 2);
-    // The next state's bit 1 is this one's bit 2.
-    next[c] = (uint16_t)(columns[c] + (uint16_t)((0 - (state >> 2 & 1)) & odd));
   }
+  // The next state's bit 1.
+  for (size_t c = 0; c < n; ++c)
+    next[c] = (uint16_t)(columns[c] + (uint16_t)((0 - (states[c] >> 1 & 1)) & odd));
+}
+
+void kernel_trellis_follow(uint8_t *states, const uint16_t *columns, uint16_t odd, uint16_t *next,
+                           int8_t *codes, size_t n, const uint32_t *places, int32_t *values,
+                           size_t exceptions) {
+  for (size_t e = 0; e < exceptions; ++e) {
+    uint32_t k = (uint32_t)values[e], state = states[places[e]];
+    values[e] = (int32_t)(2 * k - (state >> 1 & 1));
+    // The step below needs its parity.
+    codes[places[e]] = (int8_t)(k & 1);
+  }
+  follow(states, columns, odd, next, codes, n);
   for (size_t e = 0; e < exceptions; ++e) codes[places[e]] = 0;
 }
 

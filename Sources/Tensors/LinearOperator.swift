@@ -68,7 +68,10 @@ extension LinearOperator {
   }
 
   /// In float32, unless a conformer says otherwise.
-  public func product(with x: Matrix) -> Matrix {
+  public func product(with x: Matrix) -> Matrix { product(ofDecodedRowsWith: x) }
+
+  /// The product in float32 with rows as `decode` gives them.
+  public func product(ofDecodedRowsWith x: Matrix) -> Matrix {
     x.rows <= 4 || inputs == 0 ? applyToFew(x) : applyToMany(x)
   }
 

@@ -1,3 +1,4 @@
+import CKernels
 import Encodings
 import Foundation
 import TestSupport
@@ -93,6 +94,82 @@ private func roundTrips(_ matrix: IntegerCodes, _ encoded: EncodedMatrix) -> Boo
   }
 
   /// Rows of one size, edges of Int32, whole numbers of the wrong shape.
+  /// Products on codes, few tokens and many, with codes beyond a byte, are those of the decoded matrix in Double.
+  @Test(arguments: [false, true], [1, 3, 4, 9]) func products(isTrellis: Bool, tokens: Int) {
+    let outputs = 150, inputs = 83
+    var codes =
+      isTrellis
+      ? normalTrellis(outputs, inputs, deviation: 9)
+      : normalCodes(outputs, inputs, deviation: 9)
+    if !isTrellis {
+      codes[5] = 1000
+      codes[inputs * 149 + 82] = -70_000
+    }
+    let encoded = EntropyCoded.encode(matrix(outputs, inputs, codes, isTrellis: isTrellis))
+    var stream = RandomStream(test: "products of codes")
+    let x = stream.matrix(rows: tokens, columns: inputs)
+    let found = encoded.matrix.apply(to: x), weight = encoded.matrix.decoded()
+    for token in 0..<tokens {
+      for row in 0..<outputs {
+        var sum = 0.0, size = 0.0
+        for column in 0..<inputs {
+          let term =
+            Double(x.values[token * inputs + column])
+            * Double(weight.values[row * inputs + column])
+          sum += term
+          size += abs(term)
+        }
+        #expect(abs(Double(found.values[token * outputs + row]) - sum) <= 1e-6 * size)
+      }
+    }
+  }
+
+  /// The two decoders take the same codes from any bytes: escapes, raw bits, and ends of the words.
+  @Test(arguments: [(1, 900), (8, 40), (37, 700), (512, 100), (1000, 3000)])
+  func decodersAgree(columns n: Int, words: Int) {
+    var stream = RandomStream(test: "decoders \(n)")
+    let bytes = (0..<2 * words + 8).map { _ in UInt8(stream.integer(below: 256)) }
+    // Three tables: narrow, wide, and one where an escape is frequent; the last with low bits.
+    var tables: [UInt32] = []
+    for count in [3, 101, 4] {
+      let share = 4096 / count
+      for slot in 0..<4096 {
+        let symbol = min(slot / share, count - 1)
+        let first = symbol * share
+        let frequency = symbol == count - 1 ? 4096 - first : share
+        let value = count == 4 && symbol == 0 ? -128 : symbol - count / 2
+        tables.append(
+          UInt32(frequency) | UInt32(slot - first) << 12
+            | UInt32(UInt8(bitPattern: Int8(value))) << 24)
+      }
+    }
+    let map: [UInt32] = [0, 4096, 8192, 4096 + 3]
+    let columns = (0..<n).map { _ in UInt16(stream.integer(below: n == 512 ? 2 : 4)) }
+    var results: [[Int32]] = []
+    for decode in [kernel_rans_decode_row, kernel_rans_decode_row_plain] {
+      var result: [Int32] = []
+      bytes.withUnsafeBufferPointer { bytes in
+        guard let start = bytes.baseAddress else { return }
+        var reader = kernel_rans_reader(
+          state: (1 << 16, 1 << 20, 77_777, 1 << 31, 99_999, 1 << 17, 123_456, 1 << 28),
+          words: start, word: 0, word_count: words, raw: start + 1, raw_bit: 3,
+          raw_count: bytes.count - 1, overrun: 0)
+        for _ in 0..<4 {
+          var codes = [Int8](repeating: 0, count: n)
+          var places = [UInt32](repeating: 0, count: n), values = [Int32](repeating: 0, count: n)
+          let count = decode(&reader, tables, map, columns, 63, &codes, &places, &values, n)
+          result += codes.map { Int32($0) } + places[..<count].map { Int32($0) } + values[..<count]
+          result += [Int32(reader.word), Int32(reader.raw_bit), Int32(reader.overrun)]
+          result += withUnsafeBytes(of: reader.state) {
+            $0.bindMemory(to: Int32.self).map { $0 }
+          }
+        }
+      }
+      results.append(result)
+    }
+    #expect(results[0] == results[1])
+  }
+
   @Test func unusualCodes() throws {
     let cases: [(Int, Int, (Int) -> Int32)] = [
       (64, 64, { _ in 7 }), (64, 64, { _ in -100_000 }),

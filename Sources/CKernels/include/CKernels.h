@@ -239,12 +239,18 @@ typedef struct {
 } kernel_rans_reader;
 
 /// Decodes a row of n codes; any bytes decode to something. Code c has the table at map[columns[c]], whose
-/// lowest 3 bits are the code's raw low bits; `plain` says that these are 0 for all. Codes larger than `largest`
-/// (63...127) become 0 in `out` and are listed in `places` and `values`, room for n each; returns how many.
+/// lowest 3 bits are the code's raw low bits. Codes larger than `largest` (63...127) become 0 in `out` and are
+/// listed in `places` and `values`, room for n each; returns how many.
 size_t kernel_rans_decode_row(kernel_rans_reader *_Nonnull reader, const uint32_t *_Nonnull tables,
                               const uint32_t *_Nonnull map, const uint16_t *_Nonnull columns,
-                              int plain, int32_t largest, int8_t *_Nonnull out,
-                              uint32_t *_Nonnull places, int32_t *_Nonnull values, size_t n);
+                              int32_t largest, int8_t *_Nonnull out, uint32_t *_Nonnull places,
+                              int32_t *_Nonnull values, size_t n);
+/// The same without the instructions of a newer CPU.
+size_t kernel_rans_decode_row_plain(kernel_rans_reader *_Nonnull reader,
+                                    const uint32_t *_Nonnull tables, const uint32_t *_Nonnull map,
+                                    const uint16_t *_Nonnull columns, int32_t largest,
+                                    int8_t *_Nonnull out, uint32_t *_Nonnull places,
+                                    int32_t *_Nonnull values, size_t n);
 /// Turns a row of k of a trellis (Trellis.swift) into codes, takes the columns' states on, and notes for each column
 /// `columns` + `odd` when its next code is odd, else `columns`. Exceptions are as kernel_rans_decode_row lists them.
 void kernel_trellis_follow(uint8_t *_Nonnull states, const uint16_t *_Nonnull columns, uint16_t odd,
@@ -270,6 +276,8 @@ size_t kernel_rans_encode_row(uint32_t *_Nonnull state, const uint32_t *_Nonnull
 /// out[i] = codes[i] * steps[i] * scale.
 void kernel_decode_steps(const int8_t *_Nonnull codes, const float *_Nonnull steps, float scale,
                          float *_Nonnull out, size_t n);
+/// The sum of x[i] * codes[i] (reorders).
+float kernel_dot_codes(const float *_Nonnull x, const int8_t *_Nonnull codes, size_t n);
 /// One column of entropy-coded GPTQ: codes[i] = x[i] * inverse to the nearest integer below 2^22 in size,
 /// errors[i] = (x[i] - codes[i] * step) * divisor.
 void kernel_round_integers(const float *_Nonnull x, float step, float inverse, float divisor,

@@ -86,8 +86,7 @@ struct DecodedCodes {
               let rowClass = head.rowClasses[row]
               let count = unsafe kernel_rans_decode_row(
                 &reader, tables, slots + map.start(rowClass: rowClass), columns,
-                map.isPlain(rowClass: rowClass) ? 1 : 0, head.isTrellis ? 63 : 127,
-                out + index * inputs, &places, &values, inputs)
+                head.isTrellis ? 63 : 127, out + index * inputs, &places, &values, inputs)
               if head.isTrellis {
                 unsafe kernel_trellis_follow(
                   &followed, start, map.odd, &columns, out + index * inputs, inputs, places,
@@ -150,6 +149,59 @@ struct EntropyCodedMatrix: LinearOperator {
       for exception in codes.exceptions[row] ?? [] {
         part[exception.column] = Float(exception.value) * steps[exception.column] * scale
       }
+    }
+  }
+}
+
+extension EntropyCodedMatrix {
+  /// For few tokens the columns' steps go into x, and the sums run over the codes as they are; many tokens are worth
+  /// rows of floats in panels.
+  func product(with x: Matrix) -> Matrix {
+    guard let (head, codes) = decoded, x.rows <= Self.fewTokens, inputs > 0 else {
+      return product(ofDecodedRowsWith: x)
+    }
+    let inputs = inputs, outputs = outputs, tokens = x.rows
+    var stepped = x.values
+    for index in stepped.indices { stepped[index] *= head.steps[index % inputs] }
+    let aims = stepped
+    var turned = [Float](repeating: 0, count: outputs * tokens)
+    let block = max(1, Self.codesAtOnce / inputs)
+    ParallelLoop.overRows(of: &turned, rowLength: tokens, blockRows: block) { rows, part in
+      let all = codes.codes.span
+      for (index, row) in rows.enumerated() {
+        let own = all.extracting(row * inputs..<(row + 1) * inputs)
+        let exceptions = codes.exceptions[row] ?? []
+        for token in 0..<tokens {
+          var sum = dotCodes(aims.span.extracting(token * inputs..<(token + 1) * inputs), own)
+          for exception in exceptions {
+            sum += Float(exception.value) * aims[token * inputs + exception.column]
+          }
+          part[index * tokens + token] = sum * head.scales[row]
+        }
+      }
+    }
+    guard tokens > 1 else { return Matrix(rows: 1, columns: outputs, values: turned) }
+    var result = Matrix(rows: tokens, columns: outputs)
+    for row in 0..<outputs {
+      for token in 0..<tokens {
+        result.values[token * outputs + row] = turned[row * tokens + token]
+      }
+    }
+    return result
+  }
+
+  /// Tokens whose products run on the codes.
+  private static let fewTokens = 4
+  /// Codes of a piece of work.
+  private static let codesAtOnce = 1 << 16
+}
+
+private func dotCodes(_ x: Span<Float>, _ codes: Span<Int8>) -> Float {
+  precondition(x.count == codes.count)
+  return unsafe x.withUnsafeBufferPointer { x in
+    unsafe codes.withUnsafeBufferPointer { codes in
+      guard let x = x.baseAddress, let from = codes.baseAddress else { return 0 }
+      return unsafe kernel_dot_codes(x, from, codes.count)
     }
   }
 }

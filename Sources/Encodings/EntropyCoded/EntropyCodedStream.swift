@@ -151,7 +151,6 @@ struct SpreadMap {
   /// The least sum.
   private let least: Int
   private let leastColumn: Int
-  private let largestColumn: Int
 
   /// Classes saturate here before they are added: beyond, sums are out of 0...127 whatever the other is.
   private static func clamped(_ value: Int) -> Int { min(max(value, -1024), 1024) }
@@ -161,11 +160,10 @@ struct SpreadMap {
   ) {
     let classes = columnClasses.map(Self.clamped), rows = rowClasses.map(Self.clamped)
     leastColumn = classes.min() ?? 0
-    largestColumn = classes.max() ?? 0
     let firstColumn = leastColumn
     columns = classes.map { UInt16($0 - firstColumn) }
     least = leastColumn + (rows.min() ?? 0)
-    let largest = largestColumn + (rows.max() ?? 0)
+    let largest = (classes.max() ?? 0) + (rows.max() ?? 0)
     let family = SpreadTables(half: half)
     var starts = [Int?](repeating: nil, count: 2 * SpreadTables.tables)
     for quantizer in 0..<(trellis ? 2 : 1) {
@@ -198,8 +196,4 @@ struct SpreadMap {
 
   /// Where the map of a row starts.
   func start(rowClass: Int) -> Int { leastColumn + Self.clamped(rowClass) - least }
-  /// Whether no code of the row has low bits.
-  func isPlain(rowClass: Int) -> Bool {
-    SpreadTables.lowBits(Self.spread(largestColumn + Self.clamped(rowClass))) == 0
-  }
 }
