@@ -141,7 +141,7 @@ public struct LossCurvature: Sendable, Equatable {
       collector.begin(batch)
       sequences += batch.sequences.count
       let embeddings = encoder.embeddings(batch)
-      let values = embeddings.values.map { _ in Float(directions.normal()) }
+      let values = embeddings.values.map { _ in Float(directions.gaussian()) }
       GradientRecord.walk(
         from: embeddings,
         gradient: Matrix(rows: embeddings.rows, columns: embeddings.columns, values: values),
@@ -200,15 +200,5 @@ public struct LossCurvature: Sendable, Equatable {
       return sum
     }
     return 0.5 * Double(tokens) / Double(samples) * layer.scale * sums.reduce(0, +)
-  }
-}
-
-extension RandomStream {
-  /// A standard normal number: Marsaglia and Bray's polar method, SIAM Review 6, 1964.
-  fileprivate mutating func normal() -> Double {
-    while true {
-      let x = 2 * unit() - 1, y = 2 * unit() - 1, square = x * x + y * y
-      if square > 0, square < 1 { return x * (-2 * log(square) / square).squareRoot() }
-    }
   }
 }

@@ -1,3 +1,5 @@
+import Glibc
+
 /// A seeded stream of random numbers with a name: the order in which streams are used changes nothing.
 ///
 /// SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
@@ -31,6 +33,14 @@ public struct RandomStream: RandomNumberGenerator, Sendable {
     while true {
       let value = next()
       if value < limit { return Int(value % bound) }
+    }
+  }
+
+  /// A standard normal number: Marsaglia and Bray's polar method, SIAM Review 6, 1964.
+  public mutating func gaussian() -> Double {
+    while true {
+      let x = 2 * unit() - 1, y = 2 * unit() - 1, square = x * x + y * y
+      if square > 0, square < 1 { return x * (-2 * log(square) / square).squareRoot() }
     }
   }
 

@@ -13,7 +13,7 @@ import Glibc
       Eval.self,
       Inspect.self, Verify.self,
       Report.self,
-      Generate.self, Tokenize.self, Embed.self,
+      Generate.self, Tokenize.self, Embed.self, Bench.self,
     ])
 
   static func main() {
