@@ -105,14 +105,7 @@ extension LinearOperator {
         }
       }
     }
-    guard tokens > 1 else { return Matrix(rows: 1, columns: outputs, values: turned) }
-    var result = Matrix(rows: tokens, columns: outputs)
-    for row in 0..<outputs {
-      for token in 0..<tokens {
-        result.values[token * outputs + row] = turned[row * tokens + token]
-      }
-    }
-    return result
+    return Matrix(turned: turned, rows: tokens, columns: outputs)
   }
 
   private func applyToMany(_ x: Matrix) -> Matrix {

@@ -28,6 +28,19 @@ public struct Matrix: Sendable, Equatable {
     self.init(rows: rows, columns: columns, values: [Float](repeating: 0, count: rows * columns))
   }
 
+  /// `values` are `[columns, rows]`, as products with few rows come.
+  public init(turned values: [Float], rows: Int, columns: Int) {
+    precondition(values.count == rows * columns)
+    guard rows > 1 else {
+      self.init(rows: rows, columns: columns, values: values)
+      return
+    }
+    self.init(rows: rows, columns: columns)
+    for column in 0..<columns {
+      for row in 0..<rows { self.values[row * columns + column] = values[column * rows + row] }
+    }
+  }
+
   /// A matrix whose every value is written before it is read: results of products.
   init(unwrittenRows rows: Int, columns: Int) {
     let count = rows * columns

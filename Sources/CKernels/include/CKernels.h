@@ -282,3 +282,12 @@ float kernel_dot_codes(const float *_Nonnull x, const int8_t *_Nonnull codes, si
 /// errors[i] = (x[i] - codes[i] * step) * divisor.
 void kernel_round_integers(const float *_Nonnull x, float step, float inverse, float divisor,
                            int32_t *_Nonnull codes, float *_Nonnull errors, size_t n);
+
+// sparse.c: values of the columns whose bit is set in `mask`, lowest bit first; 16 floats beyond the last can be read.
+
+/// out[i] = the next value where bit i is set, else 0.
+void kernel_sparse_expand(const uint8_t *_Nonnull mask, const float *_Nonnull values,
+                          float *_Nonnull out, size_t n);
+/// The sum of value * x[i] over set bits (reorders).
+float kernel_sparse_dot(const uint8_t *_Nonnull mask, const float *_Nonnull values,
+                        const float *_Nonnull x, size_t n);

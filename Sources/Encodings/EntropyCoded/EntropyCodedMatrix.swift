@@ -180,14 +180,7 @@ extension EntropyCodedMatrix {
         }
       }
     }
-    guard tokens > 1 else { return Matrix(rows: 1, columns: outputs, values: turned) }
-    var result = Matrix(rows: tokens, columns: outputs)
-    for row in 0..<outputs {
-      for token in 0..<tokens {
-        result.values[token * outputs + row] = turned[row * tokens + token]
-      }
-    }
-    return result
+    return Matrix(turned: turned, rows: tokens, columns: outputs)
   }
 
   /// Tokens whose products run on the codes.
