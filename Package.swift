@@ -94,6 +94,7 @@ let package = Package(
     tests("CheckpointsTests", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     tests("HDF5FilesTests", ["HDF5Files", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
+    tests("PruningTests", ["Pruning", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(
       "QuantizationTests", ["CKernels", "Quantization", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(

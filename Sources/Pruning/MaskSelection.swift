@@ -81,8 +81,8 @@ enum MaskSelection {
     worth.indices.sorted { (worth[$0], $0) < (worth[$1], $1) }.prefix(count)
   }
 
-  /// Order-preserving: of floats that are at least 0 the bits are in order, and those below come first.
-  private static func key(_ worth: Float) -> UInt32 { worth < 0 ? 0 : worth.bitPattern + 1 }
+  /// Order-preserving: of floats that are at least 0 the bits are in order (−0 + 0 is 0), and those below come first.
+  private static func key(_ worth: Float) -> UInt32 { worth < 0 ? 0 : (worth + 0).bitPattern + 1 }
 
   /// The key up to which keys are taken, and how many of those that equal it.
   private static func threshold(_ keys: [UInt32], count: Int) -> (limit: UInt32, equal: Int) {
