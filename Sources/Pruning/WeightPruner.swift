@@ -13,11 +13,13 @@ public enum PruningMethod: String, Sendable, CaseIterable {
   case wanda
   /// Column by column with error feedback.
   case sparsegpt
+  /// Support and weights together, by alternating directions.
+  case alps
 
   /// Whether there is nothing to do without statistics of a layer's inputs.
   public var needsCalibration: Bool { self != .magnitude }
   /// Whether the weights that stay change, so that they can make up for what was removed.
-  public var updatesWeights: Bool { self == .sparsegpt }
+  public var updatesWeights: Bool { self == .sparsegpt || self == .alps }
 }
 
 /// How many weights of a matrix become zero, and where they may lie.

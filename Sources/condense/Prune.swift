@@ -17,7 +17,7 @@ struct Prune: ParsableCommand {
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
-  @Option(help: "magnitude, wanda or sparsegpt.") var method = PruningMethod.sparsegpt
+  @Option(help: "magnitude, wanda, sparsegpt or alps.") var method = PruningMethod.sparsegpt
   @Option(help: "Share of the weights that become zero, such as 0.5; N:M says it itself.")
   var sparsity: Double?
   @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
@@ -38,14 +38,15 @@ struct Prune: ParsableCommand {
   @Option(help: "Tokens of a calibration window.") var context = 256
   @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
   @Option(
-    help: "sparsegpt: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
+    help:
+      "sparsegpt, alps: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
   var damping: Double?
   @Option(help: "sparsegpt: columns whose masks are chosen together (default: 128).")
   var blockSize: Int?
   @Flag(
     inversion: .prefixedNo,
     help:
-      "sparsegpt: towards the outputs of the original model, which the pruned layers before no longer give (default: yes)."
+      "sparsegpt, alps: towards the outputs of the original model, which the pruned layers before no longer give (default: yes)."
   )
   var correction: Bool?
   @Flag(
@@ -91,16 +92,16 @@ struct Prune: ParsableCommand {
 
   /// An option that would do nothing is a mistake of the caller.
   private func refuseUnused() throws {
-    let ofSparseGPT: [(String, Bool)] = [
-      ("--damping", damping != nil), ("--block-size", blockSize != nil),
-    ]
-    if method != .sparsegpt, let option = ofSparseGPT.first(where: { $0.1 }) {
+    if blockSize != nil, method != .sparsegpt {
       throw ValidationError(
-        "\(option.0) does nothing with --method \(method.rawValue); it is for sparsegpt")
+        "--block-size does nothing with --method \(method.rawValue); it is for sparsegpt")
     }
-    if correction != nil, !method.updatesWeights {
+    let ofUpdates: [(String, Bool)] = [
+      ("--damping", damping != nil), ("--correction", correction != nil),
+    ]
+    if !method.updatesWeights, let option = ofUpdates.first(where: { $0.1 }) {
       throw ValidationError(
-        "--correction does nothing with --method \(method.rawValue), which leaves the other weights as they are"
+        "\(option.0) does nothing with --method \(method.rawValue), which leaves the other weights as they are"
       )
     }
     let ofCalibration: [(String, Bool)] = [

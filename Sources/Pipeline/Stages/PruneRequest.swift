@@ -41,7 +41,7 @@ public struct WeightPruning: Sendable, Equatable {
   public var sparsity: Double
   /// Other goals by tensor name; the last that matches counts.
   public var rules: [SparsityRule] = []
-  /// sparsegpt: this share of H's mean diagonal is added to the diagonal.
+  /// sparsegpt, alps: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
   /// sparsegpt: columns whose masks are chosen together.
   public var blockSize = 128
@@ -82,6 +82,7 @@ public struct WeightPruning: Sendable, Equatable {
     case .magnitude: Magnitude()
     case .wanda: Wanda()
     case .sparsegpt: SparseGPT(damping: damping, blockSize: blockSize)
+    case .alps: ALPS(damping: damping)
     }
   }
 
@@ -95,11 +96,11 @@ public struct WeightPruning: Sendable, Equatable {
     object["pattern"] = .string(pattern.name)
     object["sparsity"] = .number(sparsity)
     if !rules.isEmpty { object["tensors"] = .array(rules.map { .string($0.text) }) }
-    if method == .sparsegpt {
+    if method == .sparsegpt { object["block-size"] = .integer(blockSize) }
+    if method.updatesWeights {
       object["damping"] = .number(damping)
-      object["block-size"] = .integer(blockSize)
+      object["correction"] = .bool(correctsDrift)
     }
-    if method.updatesWeights { object["correction"] = .bool(correctsDrift) }
     if isCalibrated { object["true-sequential"] = .bool(trueSequential) }
     return object
   }

@@ -32,7 +32,7 @@ public struct PruneStageOptions: StageOptions {
   public var pattern = Located("unstructured")
   /// Other goals by tensor name; the last that matches counts.
   public var overrides: [SparsityOverride] = []
-  /// sparsegpt: this share of H's mean diagonal is added to the diagonal.
+  /// sparsegpt, alps: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
   /// sparsegpt: columns whose masks are chosen together.
   public var blockSize = 128
@@ -56,8 +56,9 @@ public struct PruneStageOptions: StageOptions {
     fields: [
       .init(
         "method", \.method, .choice(),
-        "How the weights to remove are chosen: the smallest, Wanda (the smallest products of weight and input), or "
-          + "SparseGPT, which lets the others make up for them."),
+        "How the weights to remove are chosen: the smallest, Wanda (the smallest products of weight and input), "
+          + "SparseGPT, which lets the others make up for them column by column, or ALPS, which finds zeros and weights "
+          + "together: the least loss, and the most time."),
       .init(
         "sparsity", \.sparsity, .optional(.number(0...1)),
         "The share of weights that become zero, exact to the weight; greater than 0 and less than 1. N:M says it itself."
@@ -76,13 +77,13 @@ public struct PruneStageOptions: StageOptions {
           + "pruned only when they are named."),
       .init(
         "damping", \.damping, .number(0...1),
-        "SparseGPT: this share of H's mean diagonal is added to its diagonal."),
+        "SparseGPT, ALPS: this share of H's mean diagonal is added to its diagonal."),
       .init(
         "block-size", \.blockSize, .integer(1...65_536),
         "SparseGPT: columns whose masks are chosen together."),
       .init(
         "correction", \.correction, .flag,
-        "SparseGPT: towards the outputs of the original model, which the pruned layers before no longer give."
+        "SparseGPT, ALPS: towards the outputs of the original model, which the pruned layers before no longer give."
       ),
       .init(
         "true-sequential", \.trueSequential, .flag,
