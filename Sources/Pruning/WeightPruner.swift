@@ -53,6 +53,24 @@ public struct SparsityGoal: Sendable, Equatable {
   }
 }
 
+extension SparsityGoal {
+  /// The same matrix with another number of zeros, in whole blocks of the pattern.
+  public func with(zeros: Int) -> SparsityGoal {
+    precondition((0...outputs * inputs).contains(zeros))
+    return SparsityGoal(pattern: pattern, zeros: zeros, outputs: outputs, inputs: inputs)
+  }
+
+  private init(pattern: SparsityPattern, zeros: Int, outputs: Int, inputs: Int) {
+    self.pattern = pattern
+    self.zeros = zeros
+    self.outputs = outputs
+    self.inputs = inputs
+  }
+
+  /// Zeros over weights.
+  public var share: Double { Double(zeros) / Double(max(1, outputs * inputs)) }
+}
+
 /// Why a weight cannot be pruned.
 public enum PruningError: Error, Sendable, Equatable, CustomStringConvertible {
   /// Weights that are infinite or NaN.

@@ -23,6 +23,11 @@ struct Prune: ParsableCommand {
   @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
   var pattern = "unstructured"
   @Option(
+    help:
+      "How tensors share the zeros: uniform, owl (by outliers of each layer) or measured (by what the model feels of each) (default: uniform)."
+  )
+  var allocation: SparsityAllocation?
+  @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
       "Other goals by tensor name, * for any run of characters; the last match counts.",
@@ -82,6 +87,9 @@ struct Prune: ParsableCommand {
     guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
+    guard allocation == nil || allocation == .uniform || !calibration.isEmpty else {
+      throw ValidationError("--allocation \(allocation?.rawValue ?? "") needs --calibration FILE")
+    }
     try refuseUnused()
     do throws(SparsityRuleError) {
       _ = try weights()
@@ -117,6 +125,8 @@ struct Prune: ParsableCommand {
     guard let zeros = SparsityPattern(pattern) else { throw .unknownPattern(pattern) }
     var weights = try WeightPruning(method: method, pattern: zeros, sparsity: sparsity)
     for rule in tensors { weights.rules.append(try SparsityRule(rule)) }
+    weights.allocation = allocation ?? weights.allocation
+    try weights.checkAllocation()
     weights.damping = damping ?? weights.damping
     weights.blockSize = blockSize ?? weights.blockSize
     weights.correctsDrift = correction ?? weights.correctsDrift
@@ -161,3 +171,4 @@ struct Prune: ParsableCommand {
 }
 
 extension PruningMethod: ExpressibleByArgument {}
+extension SparsityAllocation: ExpressibleByArgument {}

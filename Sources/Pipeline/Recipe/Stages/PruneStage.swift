@@ -30,6 +30,8 @@ public struct PruneStageOptions: StageOptions {
   public var sparsity: Double?
   /// Where they may lie.
   public var pattern = Located("unstructured")
+  /// How tensors share the zeros.
+  public var allocation = SparsityAllocation.uniform
   /// Other goals by tensor name; the last that matches counts.
   public var overrides: [SparsityOverride] = []
   /// sparsegpt, alps: this share of H's mean diagonal is added to the diagonal.
@@ -46,8 +48,10 @@ public struct PruneStageOptions: StageOptions {
 
   /// All methods but magnitude need calibration text.
   public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
-    method.needsCalibration && recipe.calibration == nil
-      ? ("method \(method.rawValue)", "calibration") : nil
+    guard recipe.calibration == nil else { return nil }
+    if method.needsCalibration { return ("method \(method.rawValue)", "calibration") }
+    return allocation == .uniform
+      ? nil : ("allocation \(allocation.rawValue)", "calibration")
   }
 
   /// The keys.
@@ -67,6 +71,10 @@ public struct PruneStageOptions: StageOptions {
         "pattern", \.pattern, .located("a pattern such as `unstructured`, `2:4` or `1x16`"),
         "Where zeros may lie: `unstructured`, `N:M` (at most N of M consecutive inputs stay) or `1xB` (blocks of B "
           + "inputs go together)."),
+      .init(
+        "allocation", \.allocation, .choice(),
+        "How the tensors that no override names share the zeros: all alike, by the outliers of each layer (OWL), or by "
+          + "what the model was measured to feel of each tensor. Not for N:M."),
       .init(
         "overrides", \.overrides,
         .map(
@@ -111,6 +119,12 @@ extension PruneStageOptions {
       } catch {
         throw RecipeError(at: override.target.place, .refused("\(error)"))
       }
+    }
+    weights.allocation = allocation
+    do throws(SparsityRuleError) {
+      try weights.checkAllocation()
+    } catch {
+      throw RecipeError(at: pattern.place, .refused("\(error)"))
     }
     weights.damping = damping
     weights.blockSize = blockSize
