@@ -64,6 +64,7 @@ let package = Package(
       "CondenseInference",
       ["Bundles", "Networks", "Tokenization", "Checkpoints", "JSONDocuments", "Tensors"]),
     module("Calibration", ["Networks", "Tokenization", "LinearAlgebra", "Checkpoints", "Tensors"]),
+    module("Pruning", ["LinearAlgebra", "Encodings", "Tensors"]),
     module("Quantization", ["Calibration", "LinearAlgebra", "Encodings", "Tensors"]),
     module("Drift", ["Calibration", "Networks", "Tensors", "JSONDocuments"]),
     module(
@@ -71,14 +72,16 @@ let package = Package(
       [
         "Bundles", "Calibration", "Checkpoints", "CondenseInference", "Drift", "Encodings",
         "HDF5Files",
-        "JSONDocuments", "LinearAlgebra", "Networks", "Quantization", "Tensors", "Tokenization",
+        "JSONDocuments", "LinearAlgebra", "Networks", "Pruning", "Quantization", "Tensors",
+        "Tokenization",
         yams,
       ]),
     .executableTarget(
       name: "condense",
       dependencies: [
         "Pipeline", "CondenseInference", "Bundles", "Calibration", "Checkpoints", "Drift",
-        "JSONDocuments", "Networks", "Quantization", "Tensors", "Tokenization", argumentParser,
+        "Encodings", "JSONDocuments", "Networks", "Pruning", "Quantization", "Tensors",
+        "Tokenization", argumentParser,
       ], swiftSettings: unsafeMarked),
 
     .target(
@@ -91,6 +94,7 @@ let package = Package(
     tests("CheckpointsTests", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     tests("HDF5FilesTests", ["HDF5Files", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
+    tests("PruningTests", ["Pruning", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(
       "QuantizationTests", ["CKernels", "Quantization", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(

@@ -20,7 +20,7 @@
 
 public import Encodings
 import Glibc
-import LinearAlgebra
+public import LinearAlgebra
 public import Tensors
 
 /// Entropy-coded GPTQ for a number of bits a weight, or for an error.

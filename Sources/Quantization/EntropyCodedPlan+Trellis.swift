@@ -6,6 +6,7 @@
 // Checked  EntropyCodedGPTQTests: the recurrence in Double, each row with its own factor
 
 import Encodings
+import LinearAlgebra
 import Tensors
 
 extension EntropyCodedGPTQ {

@@ -10,7 +10,7 @@
 // Checked  GPTQTests: equals the unblocked recurrence in Double for every block size and order
 
 public import Encodings
-import LinearAlgebra
+public import LinearAlgebra
 public import Tensors
 
 /// GPTQ and its options.
@@ -40,8 +40,6 @@ public struct GPTQ: WeightQuantizer, Equatable {
 
   /// Rows that one piece of work rounds: a column of them is one vector.
   static let rowsAtOnce = 128
-  /// When H cannot be factorized, the damping is raised tenfold up to this share; each raise is a fallback.
-  private static let largestDamping = 1.0
 
   /// Quantizes a weight.
   public func quantize(
@@ -125,35 +123,12 @@ public struct GPTQ: WeightQuantizer, Equatable {
   func factor(
     of moment: DoubleMatrix, order: [Int]
   ) throws(QuantizationError) -> (factor: [Float], fallbacks: Int) {
-    let diagonal = moment.diagonal
-    var mean = diagonal.reduce(0, +) / Double(max(1, moment.size))
-    if mean == 0 { mean = 1 }
-    var share = damping
-    var fallbacks = 0
-    while true {
-      do throws(FactorizationError) {
-        let u = try inverseFactor(
-          of: permuted(moment, order: order, dead: mean), damping: share * mean)
-        return (u.values.map { Float($0) }, fallbacks)
-      } catch {
-        guard share < Self.largestDamping else { throw .singular(damping: share) }
-        share = min(Self.largestDamping, max(share * 10, 1e-4))
-        fallbacks += 1
-      }
+    do throws(FeedbackFactor.Singular) {
+      let factor = try FeedbackFactor(of: moment, order: order, damping: damping)
+      return (factor.values, factor.fallbacks)
+    } catch {
+      throw .singular(damping: error.damping)
     }
-  }
-
-  /// H in the order of rounding. A dead input, H_jj = 0, takes part with `dead`: its weights are rounded
-  /// without feedback.
-  private func permuted(_ moment: DoubleMatrix, order: [Int], dead: Double) -> DoubleMatrix {
-    let n = moment.size
-    var values = [Double](repeating: 0, count: n * n)
-    ParallelLoop.parts(of: &values, count: n, range: { $0 * n..<($0 + 1) * n }) { row, target in
-      let source = moment.values.span.extracting(order[row] * n..<(order[row] + 1) * n)
-      for (j, column) in order.enumerated() { target[j] = source[column] }
-      if target[row] == 0 { target[row] = dead }
-    }
-    return DoubleMatrix(size: n, values: values)
   }
 
   /// The codes `[outputs, inputs]`, in the columns' own order.

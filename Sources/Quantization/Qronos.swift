@@ -14,7 +14,7 @@
 // Checked  QronosTests: the target against normal equations in Double, GPTQ on that target, and less error on drifted inputs
 
 public import Encodings
-import LinearAlgebra
+public import LinearAlgebra
 public import Tensors
 
 /// GPTQ that also makes up for what the layers before have lost.
@@ -56,50 +56,7 @@ public struct Qronos: WeightQuantizer, Equatable {
   static func target(
     of weight: Matrix, _ moment: DoubleMatrix, _ cross: DoubleMatrix, _ feedback: GPTQ.Feedback
   ) -> Matrix {
-    let n = weight.columns, order = feedback.order
-    // Columns of C - H in the order of rounding; its rows meet W's columns as they are. A power of four that brings H near
-    // 1 goes into it and, as two square roots, out of U.
-    let unit = powerOfFour(near: moment.diagonal.max() ?? 0)
-    let root = Float(unit.squareRoot())
-    var drift = [Float](repeating: 0, count: n * n), u = drift, turned = drift
-    for i in 0..<n {
-      for j in 0..<n {
-        drift[i * n + j] = Float((cross[i, order[j]] - moment[i, order[j]]) / unit)
-        u[i * n + j] = feedback.factor[i * n + j] * root
-        turned[j * n + i] = u[i * n + j]
-      }
-    }
-    guard drift.contains(where: { $0 != 0 }) else { return weight }
-    let factor = u, transposed = turned, difference = drift
-    var target = weight
-    ParallelLoop.overRows(of: &target.values, rowLength: n, blockRows: 64) { rows, part in
-      let own = weight.values.span.extracting(rows.lowerBound * n..<rows.upperBound * n)
-      var product = multiply(own, difference, rows: rows.count, size: n)
-      product = multiply(product.span, transposed, rows: rows.count, size: n)
-      product = multiply(product.span, factor, rows: rows.count, size: n)
-      for row in 0..<rows.count {
-        for (position, column) in order.enumerated() {
-          part[row * n + column] += product[row * n + position]
-        }
-      }
-    }
-    return target
-  }
-
-  /// The product of some rows with a square matrix.
-  private static func multiply(
-    _ rows: Span<Float>, _ matrix: [Float], rows count: Int, size n: Int
-  ) -> [Float] {
-    var result = [Float](repeating: 0, count: count * n)
-    var span = result.mutableSpan
-    BLAS.addProduct(
-      scale: 1, rows, transposed: false, aStride: n, matrix.span, bStride: n, to: &span,
-      cStride: n, rows: count, columns: n, depth: n)
-    return result
-  }
-
-  private static func powerOfFour(near value: Double) -> Double {
-    guard value > 0, value.isNormal else { return 1 }
-    return Double(sign: .plus, exponent: 2 * (Int(value.exponent) >> 1), significand: 1)
+    driftCorrected(
+      weight, moment: moment, cross: cross, factor: feedback.factor, order: feedback.order)
   }
 }

@@ -5,6 +5,7 @@
 // Checked  RTNTests: codes equal a weight-by-weight definition; no other single code is nearer
 
 public import Encodings
+public import LinearAlgebra
 public import Tensors
 
 /// Plain rounding.

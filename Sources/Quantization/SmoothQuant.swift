@@ -11,6 +11,7 @@
 
 public import Encodings
 import Glibc
+public import LinearAlgebra
 public import Tensors
 
 /// The factors of channels that smooth their ranges.

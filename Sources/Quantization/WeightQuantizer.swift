@@ -104,42 +104,6 @@ public struct QuantizedWeight: Sendable {
   }
 }
 
-/// What is known of a layer's inputs.
-public enum InputStatistics: Sendable {
-  /// Nothing: there is no calibration.
-  case none
-  /// The mean square of each input, `[inputs]`.
-  case diagonal([Double])
-  /// The mean of x xᵀ, `[inputs, inputs]`.
-  case moment(DoubleMatrix)
-  /// `moment`, the mean of y yᵀ, and `cross`, the mean of x yᵀ, both `[inputs, inputs]`: y is what the layer reads
-  /// in the model as it is quantized so far, x what it reads in the original one, at the same tokens.
-  case asymmetric(moment: DoubleMatrix, cross: DoubleMatrix)
-
-  /// The mean square of each input; nil without calibration.
-  public var diagonal: [Double]? {
-    switch self {
-    case .none: nil
-    case .diagonal(let values): values
-    case .moment(let moment), .asymmetric(let moment, _): moment.diagonal
-    }
-  }
-
-  /// The mean of x xᵀ of what the layer reads by now; nil where it is not known.
-  public var moment: DoubleMatrix? {
-    switch self {
-    case .none, .diagonal: nil
-    case .moment(let moment), .asymmetric(let moment, _): moment
-    }
-  }
-
-  /// The mean of x yᵀ, x from the original model, y as the layer reads it by now; nil where it is not known.
-  public var cross: DoubleMatrix? {
-    if case .asymmetric(_, let cross) = self { return cross }
-    return nil
-  }
-}
-
 /// A method that replaces a weight matrix by one in an encoding.
 ///
 /// A conformer is a value that holds its options and nothing else. The same inputs give the same bytes,
@@ -184,67 +148,9 @@ func check(
   }
 }
 
-/// ‖(W−Ŵ)X‖² / ‖WX‖² = tr(D H Dᵀ) / tr(W H Wᵀ) with D = W − Ŵ. Of H only the diagonal counts where no more is
-/// known; H = I without statistics.
+/// `relativeError` of a matrix in its encoding.
 func relativeError(
   _ weight: Matrix, _ encoded: EncodedMatrix, statistics: InputStatistics
 ) -> Double {
-  let columns = weight.columns
-  guard !weight.values.isEmpty else { return 0 }
-  // Powers of two cancel in the quotient; they keep products of tiny weights from becoming zero.
-  let scale = powerOfTwo(near: weight.values.reduce(0) { max($0, abs($1)) })
-  let inputScale = powerOfTwo(near: Float(statistics.diagonal?.max() ?? 0))
-  let factor = statistics.moment.map { $0.values.map { Float($0 * Double(inputScale)) } }
-  let squares = factor == nil ? statistics.diagonal?.map { $0 * Double(inputScale) } : nil
-  let decoded = encoded.matrix.decoded()
-  let blockRows = 64
-  let blocks = (weight.rows + blockRows - 1) / blockRows
-  let sums = ParallelLoop.map(blocks) { block -> (error: Double, total: Double) in
-    let range =
-      block * blockRows * columns..<min((block + 1) * blockRows, weight.rows) * columns
-    let original = weight.values[range].map { $0 * scale }
-    let difference = range.map { (weight.values[$0] - decoded.values[$0]) * scale }
-    if let squares {
-      return (energy(difference, squares: squares), energy(original, squares: squares))
-    }
-    return (energy(difference, factor, columns), energy(original, factor, columns))
-  }
-  let error = sums.reduce(0.0) { $0 + $1.error }, total = sums.reduce(0.0) { $0 + $1.total }
-  return total > 0 ? max(0, error) / total : 0
-}
-
-/// Σ d_j r_ij² of some rows.
-private func energy(_ rows: [Float], squares: [Double]) -> Double {
-  var sum = 0.0
-  for start in stride(from: 0, to: rows.count, by: squares.count) {
-    for (column, square) in squares.enumerated() {
-      let value = Double(rows[start + column])
-      sum += square * value * value
-    }
-  }
-  return sum
-}
-
-/// A power of two that brings a largest value near 1.
-private func powerOfTwo(near largest: Float) -> Float {
-  guard largest > 0, largest.isFinite else { return 1 }
-  return Float(sign: .plus, exponent: -min(max(Int(largest.exponent), -120), 120), significand: 1)
-}
-
-/// tr(R H Rᵀ) of some rows.
-func energy(_ rows: [Float], _ moment: [Float]?, _ columns: Int) -> Double {
-  guard let moment else { return rows.reduce(0.0) { $0 + Double($1) * Double($1) } }
-  var product = [Float](repeating: 0, count: rows.count)
-  var target = product.mutableSpan
-  BLAS.addProduct(
-    scale: 1, rows.span, transposed: false, aStride: columns, moment.span, bStride: columns,
-    to: &target, cStride: columns, rows: rows.count / columns, columns: columns, depth: columns)
-  var sum = 0.0
-  for start in stride(from: 0, to: rows.count, by: columns) {
-    sum += Double(
-      dot(
-        rows.span.extracting(start..<start + columns),
-        product.span.extracting(start..<start + columns)))
-  }
-  return sum
+  relativeError(weight, encoded.matrix.decoded(), statistics: statistics)
 }

@@ -8,6 +8,7 @@ import Drift
 import Glibc
 import JSONDocuments
 import Pipeline
+import Pruning
 import Quantization
 import Tensors
 import Tokenization
@@ -44,9 +45,9 @@ enum ExitStatus {
       default: return malformedInput
       }
     case is TokenizerError, is TextError, is DriftError, is JSONError: return malformedInput
-    case is QuantizationError, is LayerError: return malformedInput
+    case is QuantizationError, is PruningError, is LayerError: return malformedInput
     case is ExportError: return malformedInput
-    case is EncodingRuleError: return usage
+    case is EncodingRuleError, is SparsityRuleError: return usage
     case is VerificationError, is AllocationError: return answerIsNo
     case let error as RecipeError:
       if case .unreadable = error.problem { return cannotOpenInput }

@@ -23,6 +23,12 @@ final class LayerTable {
     if let limit = row.extras.bitsAboveLimit {
       line += "  " + (limit.map { Figures.text($0, 3) } ?? "–") + " bits above the limit"
     }
+    if let zeros = row.extras.zeros {
+      line += "  \(Figures.text(100 * zeros.share, 3)) % zeros"
+      if zeros.reached > zeros.asked {
+        line += " (\(zeros.reached - zeros.asked) were more before)"
+      }
+    }
     if row.deadInputs > 0 { line += "  \(row.deadInputs) dead inputs" }
     if row.fallbacks > 0 { line += "  \(row.fallbacks) fallbacks" }
     Terminal.print(line)

@@ -43,7 +43,7 @@ import Testing
     (
       head + "stages: [pack]",
       "3:10: element 1 of stages is the text 'pack', expected a mapping from a kind of stage "
-        + "(quantize: …)"
+        + "(prune: …)"
     ),
     (
       head + "stages:\n  - quantise: {}",

@@ -27,6 +27,7 @@ extension StageOptions {
 public enum StageRegistry {
   /// In the order of the documentation.
   public static let kinds: [any StageOptions.Type] = [
+    PruneStageOptions.self,
     QuantizeStageOptions.self,
     PackStageOptions.self,
   ]

@@ -123,8 +123,10 @@ extension ReportTable {
   static func layers(_ layers: [LayerResult]) -> ReportTable {
     let hasLimit = layers.contains { $0.bitsAboveLimit != nil }
     let hasDrift = layers.contains { $0.predictedDrift != nil }
+    let hasZeros = layers.contains { $0.sparsity != nil }
     let titles =
-      ["bits/weight", "output error"] + (hasLimit ? ["bits above limit"] : [])
+      ["bits/weight", "output error"] + (hasZeros ? ["zeros"] : [])
+      + (hasLimit ? ["bits above limit"] : [])
       + (hasDrift ? ["predicted drift"] : []) + ["time", "fallbacks"]
     var table = ReportTable(
       columns: ["tensor", "encoding", "method"].map { Column(title: $0, isNumber: false) }
@@ -136,6 +138,9 @@ extension ReportTable {
         Cell(text: Numbers.bitsPerWeight(layer.bitsPerWeight)),
         Cell(text: layer.relativeOutputError.map(Numbers.significant) ?? Numbers.absent),
       ]
+      if hasZeros {
+        cells.append(Cell(text: layer.sparsity.map { Numbers.fixed($0, 6) } ?? Numbers.absent))
+      }
       if hasLimit {
         cells.append(
           Cell(text: layer.bitsAboveLimit.map { Numbers.fixed($0, 3) } ?? Numbers.absent))

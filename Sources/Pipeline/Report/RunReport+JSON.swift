@@ -121,6 +121,9 @@ extension LayerResult {
       },
       predictedDrift: try json["predicted_drift"].ifPresent {
         (drift) throws(RunReportError) in try drift.number()
+      },
+      sparsity: try json["sparsity"].ifPresent {
+        (share) throws(RunReportError) in try share.number()
       })
   }
 
@@ -134,6 +137,7 @@ extension LayerResult {
     guard case .object(var members) = object else { return object }
     if let bitsAboveLimit { members["bits_above_limit"] = .number(bitsAboveLimit) }
     if let predictedDrift { members["predicted_drift"] = .number(predictedDrift) }
+    if let sparsity { members["sparsity"] = .number(sparsity) }
     object = .object(members)
     return object
   }

@@ -52,12 +52,14 @@ public struct LayerResult: Sendable, Equatable {
   public var bitsAboveLimit: Double?
   /// The drift of the model that this tensor's error is predicted to cause; `nil` without sensitivities.
   public var predictedDrift: Double?
+  /// The share of zeros of a pruned tensor; `nil` for others.
+  public var sparsity: Double?
 
   /// What was done to one tensor.
   public init(
     tensor: String, encoding: String, method: String, bitsPerWeight: Double,
     relativeOutputError: Double?, seconds: Double, fallbacks: Int = 0,
-    bitsAboveLimit: Double? = nil, predictedDrift: Double? = nil
+    bitsAboveLimit: Double? = nil, predictedDrift: Double? = nil, sparsity: Double? = nil
   ) {
     self.tensor = tensor
     self.encoding = encoding
@@ -68,6 +70,7 @@ public struct LayerResult: Sendable, Equatable {
     self.fallbacks = fallbacks
     self.bitsAboveLimit = bitsAboveLimit
     self.predictedDrift = predictedDrift
+    self.sparsity = sparsity
   }
 }
 

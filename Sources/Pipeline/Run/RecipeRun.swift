@@ -158,7 +158,19 @@ public final class RecipeRun {
   ) throws -> Step {
     switch entry.options {
     case let options as QuantizeStageOptions:
-      return try quantize(entry, try options.request(recipe), input: input, inputHash: inputHash)
+      let asked = QuantizeRun(input: input, request: try options.request(recipe))
+      let calibration = try asked.loadCalibration()
+      let stage = QuantizeRun(
+        input: input,
+        request: cache.keepingSensitivities(
+          of: asked, inputHash: inputHash, calibration: calibration?.json ?? .null))
+      return try writeFolder(
+        entry, stage, calibration?.json ?? .null, input: input, inputHash: inputHash)
+    case let options as PruneStageOptions:
+      let stage = PruneRun(input: input, request: try options.request(recipe))
+      return try writeFolder(
+        entry, stage, try stage.loadCalibration()?.json ?? .null, input: input,
+        inputHash: inputHash)
     case let options as PackStageOptions:
       return try pack(
         entry, options.request, also: options.also, input: input, inputHash: inputHash)
@@ -167,16 +179,11 @@ public final class RecipeRun {
     }
   }
 
-  private func quantize(
-    _ entry: StageEntry, _ request: QuantizeRequest, input: any Checkpoint, inputHash: String
+  private func writeFolder(
+    _ entry: StageEntry, _ stage: any FolderStage, _ calibration: JSONValue,
+    input: any Checkpoint, inputHash: String
   ) throws -> Step {
-    let asked = QuantizeRun(input: input, request: request)
-    let calibration = try asked.loadCalibration()
-    let stage = QuantizeRun(
-      input: input,
-      request: cache.keepingSensitivities(
-        of: asked, inputHash: inputHash, calibration: calibration?.json ?? .null))
-    let key = stage.key(inputHash: inputHash, calibration: calibration?.json ?? .null)
+    let key = stage.key(inputHash: inputHash, calibration: calibration)
     let path = cache.stagePath(key)
     var seconds: [String: Double] = [:]
     if FilePath.kind(of: path) == .folder {
@@ -186,7 +193,8 @@ public final class RecipeRun {
       }
     } else {
       _ = try stage.run(
-        output: path, inputHash: inputHash, progress: observer.progress,
+        output: path, force: false, inputHash: inputHash, hasDrift: false, complete: { _ in },
+        progress: observer.progress,
         finished: { [observer] record, time in
           seconds[record.tensor] = time
           observer.layer(record, time)
@@ -204,10 +212,10 @@ public final class RecipeRun {
     let outputHash = try contentHash(of: folder)
     let measured = try measurements.measure(
       folder, hash: outputHash, input: input, inputHash: inputHash)
-    var report = stageReport(entry, request.json, inputHash, outputHash, folder, measured)
+    var report = stageReport(entry, stage.options, inputHash, outputHash, folder, measured)
     report.layers = records.map { $0.result(seconds: seconds[$0.tensor] ?? 0) }
-    if let asked = calibration?.json["tokens_asked"]?.integer,
-      let used = calibration?.json["tokens_used"]?.integer
+    if let asked = calibration["tokens_asked"]?.integer,
+      let used = calibration["tokens_used"]?.integer
     {
       report.calibration = CalibrationUse(asked: asked, used: used)
     }
@@ -298,6 +306,6 @@ extension LayerRecord {
       tensor: tensor, encoding: encoding, method: method, bitsPerWeight: bitsPerWeight,
       relativeOutputError: isOutputError ? relativeError : nil, seconds: seconds,
       fallbacks: fallbacks, bitsAboveLimit: extras.bitsAboveLimit ?? nil,
-      predictedDrift: extras.predictedDrift)
+      predictedDrift: extras.predictedDrift, sparsity: extras.zeros?.share)
   }
 }

@@ -7,6 +7,7 @@ import Drift
 import Encodings
 public import JSONDocuments
 import Networks
+import Pruning
 import Quantization
 import Tensors
 
@@ -61,6 +62,16 @@ public struct RunPlan: Sendable {
             byteCount: plan.layout.byteCount, fileName: nil))
         lineage = try Self.lineage(stage, assignment, parent: lineage)
         current = PlannedCheckpoint(plan, original: original)
+      case let options as PruneStageOptions:
+        let stage = PruneRun(input: current, request: try options.request(recipe))
+        let assignment = try stage.assignment()
+        let plan = stage.folderPlan(assignment)
+        stages.append(
+          Stage(
+            name: entry.name.value, kind: entry.kind, hits: Self.hits(assignment),
+            byteCount: plan.layout.byteCount, fileName: nil))
+        lineage = try stage.plannedLineage(assignment, parent: lineage)
+        current = PlannedCheckpoint(plan, original: original)
       case let options as PackStageOptions:
         stages.append(
           Stage(
@@ -80,6 +91,10 @@ public struct RunPlan: Sendable {
   /// Checks everything that can be checked before any work.
   static func check(_ recipe: Recipe, original: any Checkpoint) throws {
     for entry in recipe.stages {
+      if let options = entry.options as? PruneStageOptions {
+        try check(options, recipe, original)
+        continue
+      }
       guard let options = entry.options as? QuantizeStageOptions else { continue }
       let request = try options.request(recipe)
       let stage = QuantizeRun(input: original, request: request)
@@ -89,6 +104,18 @@ public struct RunPlan: Sendable {
       } catch let error as EncodingRuleError {
         throw RecipeError(at: Self.place(of: error, options), .refused("\(error)"))
       }
+    }
+  }
+
+  private static func check(
+    _ options: PruneStageOptions, _ recipe: Recipe, _ original: any Checkpoint
+  ) throws {
+    let stage = PruneRun(input: original, request: try options.request(recipe))
+    try stage.check()
+    do {
+      _ = try stage.assignment()
+    } catch let error as SparsityRuleError {
+      throw RecipeError(at: options.place(of: error), .refused("\(error)"))
     }
   }
 
@@ -109,11 +136,25 @@ public struct RunPlan: Sendable {
   }
 
   private static func hits(_ assignment: EncodingAssignment) -> [Hit] {
+    hits(assignment.items.map { ($0.rule, $0.target.name, $0.site.name) })
+  }
+
+  private static func hits(_ assignment: PruneAssignment) -> [Hit] {
+    hits(
+      assignment.items.map { item in
+        guard let goal = item.goal else { return (item.rule, "copy", item.site.name) }
+        return (
+          item.rule, "\(goal.pattern.name), \(Figures.text(goal.share, 4)) zeros", item.site.name
+        )
+      })
+  }
+
+  private static func hits(_ items: [(rule: String, target: String, tensor: String)]) -> [Hit] {
     var order: [String] = []
     var hits: [String: (target: String, tensors: [String])] = [:]
-    for item in assignment.items {
+    for item in items {
       if hits[item.rule] == nil { order.append(item.rule) }
-      hits[item.rule, default: (item.target.name, [])].tensors.append(item.site.name)
+      hits[item.rule, default: (item.target, [])].tensors.append(item.tensor)
     }
     return order.map {
       Hit(rule: $0, target: hits[$0]?.target ?? "", tensors: hits[$0]?.tensors ?? [])
@@ -129,7 +170,7 @@ public struct RunPlan: Sendable {
       guard case .encode(let encoding) = item.target else { return nil }
       let method = item.method(asked: stage.request.method)
       return LayerRecord.planned(
-        item.site, encoding: encoding, method: method,
+        item.site, encoding: encoding, method: method.rawValue,
         isOutputError: calibration != nil && item.site.role != .embedding(isHead: false),
         extras: LayerRecord.Extras(
           bitsAboveLimit: stage.request.measuresLimit ? .some(0) : nil,

@@ -23,11 +23,7 @@ extension QuantizeStageOptions {
     }
     var request = QuantizeRequest(
       method: method, rules: rules,
-      calibration: recipe.calibration.map {
-        CalibrationRequest(
-          text: $0.selfWritten ? CalibrationRequest.selfWritten : $0.text.map(\.value),
-          tokens: $0.tokens, context: $0.context, seed: $0.seed)
-      })
+      calibration: recipe.calibration.map { CalibrationRequest($0) })
     request.goal = try goal()
     request.rates = rates
     request.usesCurvature = curvature

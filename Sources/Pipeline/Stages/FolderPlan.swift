@@ -10,7 +10,7 @@ struct FolderPlan {
   /// What becomes of one tensor of the source.
   enum Content {
     /// Encoded by this stage.
-    case encode(any WeightEncoding, method: QuantizationMethod)
+    case encode(any WeightEncoding, method: String)
     /// Encoded already, and carried over.
     case carry(WeightManifest.Entry)
     /// A plain tensor, copied byte for byte.
@@ -40,7 +40,28 @@ struct FolderPlan {
         let own =
           found[logical.name]
           ?? request.estimate(encoding, weights: logical.shape.reduce(1, *))
-        return (logical, .encode(own, method: item.method(asked: request.method)))
+        return (logical, .encode(own, method: item.method(asked: request.method).rawValue))
+      }
+      if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
+      return source.tensor(logical.name).map { (logical, .copy($0)) }
+    }
+  }
+
+  /// The plan of a stage that replaces some matrices and leaves all else as it is.
+  init(
+    source: any Checkpoint,
+    replaced: [(tensor: String, encoding: any WeightEncoding, method: String)]
+  ) {
+    self.source = source
+    dropped = Self.dropped(from: source)
+    let droppedNames = Set(dropped.map(\.name))
+    let replaced = Dictionary(
+      replaced.map { ($0.tensor, ($0.encoding, $0.method)) },
+      uniquingKeysWith: { first, _ in first })
+    contents = source.logicalTensors.compactMap { logical in
+      guard !droppedNames.contains(logical.name) else { return nil }
+      if let (encoding, method) = replaced[logical.name] {
+        return (logical, .encode(encoding, method: method))
       }
       if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
       return source.tensor(logical.name).map { (logical, .copy($0)) }
@@ -63,7 +84,7 @@ struct FolderPlan {
         case .encode(let encoding, let method):
           WeightManifest.Entry(
             name: tensor.name, encoding: encoding, outputs: tensor.shape[0],
-            inputs: tensor.shape[1], method: method.rawValue)
+            inputs: tensor.shape[1], method: method)
         case .carry(let entry): entry
         case .copy: nil
         }

@@ -3,6 +3,7 @@
 import Checkpoints
 import Encodings
 public import JSONDocuments
+import Pruning
 import Quantization
 import Tensors
 
@@ -32,11 +33,27 @@ public struct LayerRecord: Sendable, Equatable {
     /// The drift of the model that this tensor's error is predicted to cause; nil without sensitivities.
     public var predictedDrift: Double?
 
+    /// Zeros of a pruned matrix; nil for others.
+    public var zeros: Zeros?
+
     /// Nothing more.
-    public init(bitsAboveLimit: Double?? = nil, predictedDrift: Double? = nil) {
+    public init(
+      bitsAboveLimit: Double?? = nil, predictedDrift: Double? = nil, zeros: Zeros? = nil
+    ) {
       self.bitsAboveLimit = bitsAboveLimit
       self.predictedDrift = predictedDrift
+      self.zeros = zeros
     }
+  }
+
+  /// Zeros that were asked for, and that there are: more only where more were zero before.
+  public struct Zeros: Sendable, Equatable {
+    /// Asked for.
+    public let asked: Int
+    /// In the stored matrix.
+    public let reached: Int
+    /// `reached` over the number of weights.
+    public var share: Double
   }
 
   /// See `Extras`.
@@ -59,6 +76,11 @@ public struct LayerRecord: Sendable, Equatable {
       object["bits_above_limit"] = limit.map { .number($0) } ?? .null
     }
     if let drift = extras.predictedDrift { object["predicted_drift"] = .number(drift) }
+    if let zeros = extras.zeros {
+      object["zeros_asked"] = .integer(zeros.asked)
+      object["zeros"] = .integer(zeros.reached)
+      object["sparsity"] = .number(zeros.share)
+    }
     return .object(object)
   }
 
@@ -77,13 +99,32 @@ public struct LayerRecord: Sendable, Equatable {
     deadInputs = result.deadInputs
   }
 
+  /// The row of a pruned matrix.
+  init(_ result: PrunedWeight, _ goal: SparsityGoal, name: String, encoded: EncodedMatrix) {
+    // The type that is stored may be coarser than the one that was computed with.
+    let zeros = encoded.matrix.decoded().values.count { $0 == 0 }
+    extras = Extras(
+      zeros: Zeros(
+        asked: goal.zeros, reached: zeros,
+        share: Double(zeros) / Double(max(1, goal.outputs * goal.inputs))))
+    tensor = name
+    encoding = encoded.encoding.name
+    method = result.method.rawValue
+    bitsPerWeight = encoded.encoding.bitsPerWeight(
+      outputs: encoded.outputs, inputs: encoded.inputs)
+    relativeError = result.relativeError
+    isOutputError = result.isOutputError
+    fallbacks = result.fallbacks
+    deadInputs = result.deadInputs
+  }
+
   /// The row of a matrix that is still to be done, its figures at zero.
   static func planned(
-    _ site: MatrixSite, encoding: any WeightEncoding, method: QuantizationMethod,
+    _ site: MatrixSite, encoding: any WeightEncoding, method: String,
     isOutputError: Bool, extras: Extras
   ) -> LayerRecord {
     LayerRecord(
-      tensor: site.name, encoding: encoding.name, method: method.rawValue, bitsPerWeight: 0,
+      tensor: site.name, encoding: encoding.name, method: method, bitsPerWeight: 0,
       relativeError: 0, isOutputError: isOutputError, fallbacks: 0, deadInputs: 0,
       extras: extras)
   }
@@ -120,7 +161,13 @@ public struct LayerRecord: Sendable, Equatable {
     deadInputs = dead
     extras = Extras(
       bitsAboveLimit: json["bits_above_limit"].map { $0.number },
-      predictedDrift: json["predicted_drift"]?.number)
+      predictedDrift: json["predicted_drift"]?.number,
+      zeros: json["zeros"]?.integer.flatMap { reached in
+        guard let asked = json["zeros_asked"]?.integer, let share = json["sparsity"]?.number else {
+          return nil
+        }
+        return Zeros(asked: asked, reached: reached, share: share)
+      })
   }
 }
 

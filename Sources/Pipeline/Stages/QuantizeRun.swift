@@ -206,13 +206,7 @@ public struct QuantizeRun {
   func loadCalibration(
     progress: (String, Double) -> Void = { _, _ in }
   ) throws -> LoadedCalibration? {
-    guard let calibration = request.calibration, FamilyRegistry.family(of: input) != nil else {
-      return nil
-    }
-    let loaded = try calibration.load(for: try Model(input), progress: progress)
-    return LoadedCalibration(
-      set: loaded.set, rest: loaded.rest,
-      json: calibration.json(used: loaded.set.tokensUsed, hashes: loaded.hashes))
+    try request.calibration?.load(for: input, progress: progress)
   }
 
   /// Weights that are encoded already and will be encoded again.
@@ -362,23 +356,4 @@ struct LoadedCalibration {
   let rest: CalibrationSet?
   /// What the lineage says of it.
   let json: JSONValue
-}
-
-/// A quantization error with the tensor and the checkpoint it is about.
-public struct LayerError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The checkpoint.
-  public let path: String
-  /// The weight.
-  public let tensor: String
-  /// What is wrong.
-  public let problem: QuantizationError
-
-  init(path: String, tensor: String, _ problem: QuantizationError) {
-    self.path = path
-    self.tensor = tensor
-    self.problem = problem
-  }
-
-  /// One line without a full stop.
-  public var description: String { "\(path): '\(tensor)': \(problem)" }
 }

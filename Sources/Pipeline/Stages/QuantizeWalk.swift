@@ -53,11 +53,16 @@ final class QuantizeWalk {
       let stream = LayerStream(
         network: network, set: set,
         originalEmbedding: request.method.readsOriginalInputs ? embedding : nil)
-      for (index, sublayer) in network.sublayers.enumerated() {
-        setting.progress("quantize", Double(index) / Double(network.sublayers.count))
-        try quantize(sublayer, stream)
-        stream.advance()
-      }
+      try BranchWalk(
+        trueSequential: request.trueSequential, isChanged: isEncoded, statistics: statistics,
+        change: { linear, statistics in
+          try self.quantize(linear) {
+            let current = statistics()
+            return self.setting.knowledge?.layer(linear.weightName, current)
+              ?? LayerKnowledge(statistics: current)
+          }
+        }
+      ).run(network, stream) { setting.progress("quantize", $0) }
       if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
         try quantize(model.head) {
           let statistics = self.headStatistics(stream, model)
@@ -77,31 +82,6 @@ final class QuantizeWalk {
   private func isEncoded(_ linear: Linear) -> Bool {
     guard case .encode = assignment[linear.weightName]?.target else { return false }
     return true
-  }
-
-  /// One branch, group by group.
-  private func quantize(_ sublayer: any Sublayer, _ stream: LayerStream) throws {
-    let groups = sublayer.groups
-    var early: [Int: InputStatistics] = [:]
-    let needed = groups.indices.filter { groups[$0].contains(where: isEncoded) }
-    if !request.trueSequential {
-      // All of them before the first layer changes, in a resumed run too: the bytes must be the same.
-      for group in needed {
-        early[group] = statistics(stream, group)
-      }
-      stream.restart()
-    }
-    for group in needed {
-      var known = early[group]
-      for linear in groups[group] {
-        try quantize(linear) {
-          let current = known ?? self.statistics(stream, group)
-          known = current
-          return setting.knowledge?.layer(linear.weightName, current)
-            ?? LayerKnowledge(statistics: current)
-        }
-      }
-    }
   }
 
   /// What the method wants to know of a group's inputs.

@@ -1,0 +1,151 @@
+// The options of `prune`.
+
+import Encodings
+public import Pruning
+
+/// Another goal for the tensors of a pattern.
+public struct SparsityOverride: Sendable, Equatable {
+  /// A tensor's name, `*` for any run of characters.
+  public var pattern: Located<String>
+  /// A sparsity, a pattern of zeros, or `copy`.
+  public var target: Located<String>
+
+  /// An override.
+  public init(pattern: Located<String>, target: Located<String>) {
+    self.pattern = pattern
+    self.target = target
+  }
+}
+
+/// Make weights zero.
+public struct PruneStageOptions: StageOptions {
+  /// The key of the stage.
+  public static let kind = "prune"
+  /// What it does.
+  public static let summary = "Makes weights zero, one by one or in patterns that hardware knows."
+
+  /// How the weights to remove are chosen.
+  public var method = PruningMethod.sparsegpt
+  /// The share of zeros.
+  public var sparsity: Double?
+  /// Where they may lie.
+  public var pattern = Located("unstructured")
+  /// How tensors share the zeros.
+  public var allocation = SparsityAllocation.uniform
+  /// Other goals by tensor name; the last that matches counts.
+  public var overrides: [SparsityOverride] = []
+  /// sparsegpt, alps: this share of H's mean diagonal is added to the diagonal.
+  public var damping = 0.01
+  /// sparsegpt: columns whose masks are chosen together.
+  public var blockSize = 128
+  /// Methods that change what stays: towards the original model's outputs.
+  public var correction = true
+  /// Inputs come from the layers that are pruned already.
+  public var trueSequential = true
+
+  /// The defaults; a recipe must give `sparsity`, or a pattern that says it.
+  public init() {}
+
+  /// All methods but magnitude need calibration text.
+  public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
+    guard recipe.calibration == nil else { return nil }
+    if method.needsCalibration { return ("method \(method.rawValue)", "calibration") }
+    return allocation == .uniform
+      ? nil : ("allocation \(allocation.rawValue)", "calibration")
+  }
+
+  /// The keys.
+  public static let section = RecipeSection<PruneStageOptions>(
+    title: "a prune stage", make: PruneStageOptions.init,
+    fields: [
+      .init(
+        "method", \.method, .choice(),
+        "How the weights to remove are chosen: the smallest, Wanda (the smallest products of weight and input), "
+          + "SparseGPT, which lets the others make up for them column by column, or ALPS, which finds zeros and weights "
+          + "together: the least loss, and the most time."),
+      .init(
+        "sparsity", \.sparsity, .optional(.number(0...1)),
+        "The share of weights that become zero, exact to the weight; greater than 0 and less than 1. N:M says it itself."
+      ),
+      .init(
+        "pattern", \.pattern, .located("a pattern such as `unstructured`, `2:4` or `1x16`"),
+        "Where zeros may lie: `unstructured`, `N:M` (at most N of M consecutive inputs stay) or `1xB` (blocks of B "
+          + "inputs go together)."),
+      .init(
+        "allocation", \.allocation, .choice(),
+        "How the tensors that no override names share the zeros: all alike, by the outliers of each layer (OWL), or by "
+          + "what the model was measured to feel of each tensor. Not for N:M."),
+      .init(
+        "overrides", \.overrides,
+        .map(
+          .located("a sparsity such as `\"0.6\"`, a pattern or `copy`"), keys: "tensor pattern",
+          make: { SparsityOverride(pattern: $0, target: $1) },
+          split: { ($0.pattern.value, $0.target) }),
+        "Other goals by tensor name, `*` for any run of characters; the last match counts. Embeddings and heads are "
+          + "pruned only when they are named."),
+      .init(
+        "damping", \.damping, .number(0...1),
+        "SparseGPT, ALPS: this share of H's mean diagonal is added to its diagonal."),
+      .init(
+        "block-size", \.blockSize, .integer(1...65_536),
+        "SparseGPT: columns whose masks are chosen together."),
+      .init(
+        "correction", \.correction, .flag,
+        "SparseGPT, ALPS: towards the outputs of the original model, which the pruned layers before no longer give."
+      ),
+      .init(
+        "true-sequential", \.trueSequential, .flag,
+        "A layer's inputs come from the layers that are pruned already."),
+    ])
+}
+
+extension PruneStageOptions {
+  /// The request; everything is checked at its place in the recipe.
+  func request(_ recipe: Recipe) throws(RecipeError) -> PruneRequest {
+    guard let zeros = SparsityPattern(pattern.value) else {
+      throw RecipeError(
+        at: pattern.place, .refused("\(SparsityRuleError.unknownPattern(pattern.value))"))
+    }
+    var weights: WeightPruning
+    do throws(SparsityRuleError) {
+      weights = try WeightPruning(method: method, pattern: zeros, sparsity: sparsity)
+    } catch {
+      throw RecipeError(at: pattern.place, .refused("\(error)"))
+    }
+    for override in overrides {
+      do throws(SparsityRuleError) {
+        weights.rules.append(
+          try SparsityRule(names: override.pattern.value, target: override.target.value))
+      } catch {
+        throw RecipeError(at: override.target.place, .refused("\(error)"))
+      }
+    }
+    weights.allocation = allocation
+    do throws(SparsityRuleError) {
+      try weights.checkAllocation()
+    } catch {
+      throw RecipeError(at: pattern.place, .refused("\(error)"))
+    }
+    weights.damping = damping
+    weights.blockSize = blockSize
+    weights.correctsDrift = correction
+    weights.trueSequential = trueSequential
+    return PruneRequest(
+      .weights(weights), calibration: recipe.calibration.map { CalibrationRequest($0) })
+  }
+
+  /// Where in the recipe the cause of an error stands.
+  func place(of error: SparsityRuleError) -> RecipePlace {
+    guard case .matchesNothing(let names, _) = error else { return pattern.place }
+    return overrides.first { $0.pattern.value == names }?.pattern.place ?? pattern.place
+  }
+}
+
+extension CalibrationRequest {
+  /// What a recipe says of calibration, as a request.
+  init(_ options: CalibrationOptions) {
+    self.init(
+      text: options.selfWritten ? Self.selfWritten : options.text.map(\.value),
+      tokens: options.tokens, context: options.context, seed: options.seed)
+  }
+}

@@ -1,0 +1,169 @@
+// The stage `prune`: walks the model, prunes each matrix with inputs from what is pruned already, and writes a
+// checkpoint folder.
+
+import Calibration
+public import Checkpoints
+import Encodings
+import JSONDocuments
+import LinearAlgebra
+import Networks
+import Pruning
+import Tensors
+
+/// Runs `prune`.
+public struct PruneRun {
+  let input: any Checkpoint
+  let request: PruneRequest
+
+  /// The stage on a checkpoint.
+  public init(input: any Checkpoint, request: PruneRequest) {
+    self.input = input
+    self.request = request
+  }
+
+  /// What becomes of every matrix; throws before any work when a rule is wrong.
+  public func assignment() throws -> PruneAssignment {
+    switch request.target {
+    case .weights(let weights): try PruneAssignment(weights, to: input)
+    }
+  }
+
+  /// The hash of everything that the result depends on.
+  func key(inputHash: String, calibration: JSONValue) -> String {
+    var hash = ContentHash()
+    for part in [
+      toolVersion, "prune", BLAS.description, inputHash, request.json.compactText,
+      calibration.compactText,
+    ] { hash.update(part) }
+    return hash.digits
+  }
+
+  /// Loads the calibration set, for architectures that are known.
+  func loadCalibration(
+    progress: (String, Double) -> Void = { _, _ in }
+  ) throws -> LoadedCalibration? {
+    try request.calibration?.load(for: input, progress: progress)
+  }
+
+  /// Refuses what cannot work, before any work.
+  func check() throws {
+    switch request.target {
+    case .weights(let weights):
+      let isUniform = weights.allocation == .uniform
+      guard weights.method.needsCalibration || !isUniform else { return }
+      let what =
+        weights.method.needsCalibration
+        ? weights.method.rawValue : "the allocation \(weights.allocation.rawValue)"
+      guard FamilyRegistry.family(of: input) != nil else {
+        throw CheckpointError(
+          path: input.path,
+          .unsupported("\(what) on an unknown architecture (magnitude needs no forward pass)"))
+      }
+      guard request.calibration != nil else { throw PruningError.needsStatistics(method: what) }
+    }
+  }
+
+  /// Does the work and writes the folder `output`; see `FolderStage`.
+  public func run(
+    output path: String, force: Bool = false, inputHash: String? = nil, hasDrift: Bool = false,
+    complete: (String) throws -> Void = { _ in },
+    progress: @escaping (String, Double) -> Void = { _, _ in },
+    finished: @escaping (LayerRecord, Double) -> Void = { _, _ in }
+  ) throws -> StageResult {
+    var assignment = try assignment()
+    try check()
+    let loaded = try loadCalibration(progress: progress)
+    let inputHash = try inputHash ?? contentHash(of: input)
+    let calibration = loaded?.json ?? .null
+    let key = key(inputHash: inputHash, calibration: calibration)
+    guard let output = try StageOutput(path: path, key: key, force: force) else {
+      return StageResult(layers: [], calibration: nil, resumedLayers: 0, requantized: [])
+    }
+    do {
+      let layers: [FinishedLayer], resumed: Int
+      switch request.target {
+      case .weights(let weights):
+        assignment = try shared(weights, assignment, loaded, progress)
+        let walk = PruneWalk(
+          weights, assignment: assignment, checkpoint: input, output: output, progress: progress,
+          finished: finished)
+        layers = try walk.run(
+          network: FamilyRegistry.family(of: input) == nil
+            ? nil : try FamilyRegistry.network(of: input), set: loaded?.set)
+        resumed = walk.resumedLayers
+      }
+      let lineage = Lineage.entry(
+        stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
+        inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
+        work: Self.work(layers.map { $0.record }), parent: try Lineage.parent(of: input))
+      try folderPlan(assignment).write(to: output.resultPath, layers: layers, lineage: lineage)
+      try ReadBack.check(output.resultPath)
+      try complete(output.resultPath)
+      try output.finish(force: force)
+      return StageResult(
+        layers: layers.map { $0.record },
+        calibration: loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) },
+        resumedLayers: resumed, requantized: [])
+    } catch {
+      // Only an interruption leaves work to resume; an error of the input would come again.
+      output.abandon()
+      throw error
+    }
+  }
+
+  /// The assignment with the zeros that each tensor gets.
+  private func shared(
+    _ weights: WeightPruning, _ assignment: PruneAssignment, _ loaded: LoadedCalibration?,
+    _ progress: @escaping (String, Double) -> Void
+  ) throws -> PruneAssignment {
+    guard weights.allocation != .uniform, let loaded else { return assignment }
+    return try SparsityPlanning(
+      weights: weights, assignment: assignment, network: try FamilyRegistry.network(of: input),
+      calibration: loaded.set,
+      probe: (loaded.rest ?? loaded.set).first(tokens: Self.sensitivityTokens), path: input.path,
+      progress: progress
+    ).shared()
+  }
+
+  /// Tokens of the drift of single tensors: their relations matter, and there are many tensors.
+  private static let sensitivityTokens = 4096
+
+  /// What the folder will hold.
+  func folderPlan(_ assignment: PruneAssignment) -> FolderPlan {
+    switch request.target {
+    case .weights(let weights):
+      FolderPlan(
+        source: input,
+        replaced: assignment.items.compactMap { item in
+          guard item.goal != nil else { return nil }
+          let dtype = input.tensorType(item.site.name)?.dtype ?? .float32
+          return (
+            item.site.name, SparseStorage.encoding(dtype: dtype), weights.method.rawValue
+          )
+        })
+    }
+  }
+
+  /// What the lineage says of the work.
+  static func work(_ layers: [LayerRecord]) -> JSONValue {
+    ["layers": .array(layers.map { $0.json })]
+  }
+
+  /// The lineage that the stage will write, with figures that are not known yet at zero.
+  func plannedLineage(_ assignment: PruneAssignment, parent: JSONValue) throws -> JSONValue {
+    let calibration = try loadCalibration()
+    let plan = folderPlan(assignment)
+    let layers = assignment.items.compactMap { item -> LayerRecord? in
+      guard let goal = item.goal, let entry = plan.manifest[item.site.name] else { return nil }
+      return LayerRecord.planned(
+        item.site, encoding: entry.encoding, method: entry.method,
+        isOutputError: calibration != nil && item.site.role != .embedding(isHead: false),
+        extras: LayerRecord.Extras(
+          zeros: .init(asked: goal.zeros, reached: goal.zeros, share: 0)))
+    }
+    return Lineage.entry(
+      stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
+      inputName: FilePath.name(of: input.path), inputHash: RunPlan.noHash,
+      calibration: calibration?.json ?? .null, work: Self.work(layers), parent: parent)
+  }
+}

@@ -1,0 +1,174 @@
+public import ArgumentParser
+import Encodings
+import JSONDocuments
+import Pipeline
+public import Pruning
+
+struct Prune: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Make weights zero.",
+    discussion: """
+      PATTERN is unstructured, N:M (at most N of M consecutive inputs stay, such as 2:4 or 4:8) or 1xB \
+      (blocks of B inputs go together, such as 1x16). The goal is for the linear layers of all branches; \
+      NAMES=SPARSITY, NAMES=PATTERN and NAMES=copy are for the weights whose names match, embeddings and heads \
+      included. Weights that are zero already stay zero and count. The sparsity is reached to the weight. \
+      An interrupted run resumes when the same command runs again.
+      """)
+
+  @Argument(help: "A checkpoint folder or a bundle.") var input: String
+  @Argument(help: "The checkpoint folder to write.") var output: String
+  @Option(help: "magnitude, wanda, sparsegpt or alps.") var method = PruningMethod.sparsegpt
+  @Option(help: "Share of the weights that become zero, such as 0.5; N:M says it itself.")
+  var sparsity: Double?
+  @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
+  var pattern = "unstructured"
+  @Option(
+    help:
+      "How tensors share the zeros: uniform, owl (by outliers of each layer) or measured (by what the model feels of each) (default: uniform)."
+  )
+  var allocation: SparsityAllocation?
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Other goals by tensor name, * for any run of characters; the last match counts.",
+      valueName: "names=goal"))
+  var tensors: [String] = []
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.",
+      valueName: "file"))
+  var calibration: [String] = []
+  @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
+  @Option(help: "Tokens of a calibration window.") var context = 256
+  @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
+  @Option(
+    help:
+      "sparsegpt, alps: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
+  var damping: Double?
+  @Option(help: "sparsegpt: columns whose masks are chosen together (default: 128).")
+  var blockSize: Int?
+  @Flag(
+    inversion: .prefixedNo,
+    help:
+      "sparsegpt, alps: towards the outputs of the original model, which the pruned layers before no longer give (default: yes)."
+  )
+  var correction: Bool?
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
+  var trueSequential: Bool?
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Text to measure the drift on, which becomes drift.json of the output.", valueName: "file"))
+  var validation: [String] = []
+  @Flag(help: "Replace an existing output.") var force = false
+  @Flag(help: "Print the layer table as one JSON document.") var json = false
+  @OptionGroup(title: "Input") var source: InputOptions
+  @OptionGroup(title: "Common") var common: CommonOptions
+
+  func validate() throws {
+    if let tokens, tokens < 1 {
+      throw ValidationError("--tokens is \(tokens); it must be at least 1")
+    }
+    guard (1...1 << 20).contains(context) else {
+      throw ValidationError("--context is \(context); it must be 1 to 1048576")
+    }
+    if let seed, seed < 0 {
+      throw ValidationError("--seed is \(seed); it must not be negative")
+    }
+    if let damping, damping < 0 || !damping.isFinite {
+      throw ValidationError("--damping is \(damping); it must be 0 or more")
+    }
+    if let blockSize, !(1...1 << 16).contains(blockSize) {
+      throw ValidationError("--block-size is \(blockSize); it must be 1 to 65536")
+    }
+    guard !method.needsCalibration || !calibration.isEmpty else {
+      throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
+    }
+    guard allocation == nil || allocation == .uniform || !calibration.isEmpty else {
+      throw ValidationError("--allocation \(allocation?.rawValue ?? "") needs --calibration FILE")
+    }
+    try refuseUnused()
+    do throws(SparsityRuleError) {
+      _ = try weights()
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
+
+  /// An option that would do nothing is a mistake of the caller.
+  private func refuseUnused() throws {
+    if blockSize != nil, method != .sparsegpt {
+      throw ValidationError(
+        "--block-size does nothing with --method \(method.rawValue); it is for sparsegpt")
+    }
+    let ofUpdates: [(String, Bool)] = [
+      ("--damping", damping != nil), ("--correction", correction != nil),
+    ]
+    if !method.updatesWeights, let option = ofUpdates.first(where: { $0.1 }) {
+      throw ValidationError(
+        "\(option.0) does nothing with --method \(method.rawValue), which leaves the other weights as they are"
+      )
+    }
+    let ofCalibration: [(String, Bool)] = [
+      ("--tokens", tokens != nil), ("--seed", seed != nil),
+      ("--true-sequential", trueSequential != nil),
+    ]
+    if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does nothing without --calibration")
+    }
+  }
+
+  private func weights() throws(SparsityRuleError) -> WeightPruning {
+    guard let zeros = SparsityPattern(pattern) else { throw .unknownPattern(pattern) }
+    var weights = try WeightPruning(method: method, pattern: zeros, sparsity: sparsity)
+    for rule in tensors { weights.rules.append(try SparsityRule(rule)) }
+    weights.allocation = allocation ?? weights.allocation
+    try weights.checkAllocation()
+    weights.damping = damping ?? weights.damping
+    weights.blockSize = blockSize ?? weights.blockSize
+    weights.correctsDrift = correction ?? weights.correctsDrift
+    weights.trueSequential = trueSequential ?? weights.trueSequential
+    return weights
+  }
+
+  func run() throws {
+    let progress = common.start()
+    let request = PruneRequest(
+      .weights(try weights()),
+      calibration: calibration.isEmpty
+        ? nil
+        : CalibrationRequest(
+          text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
+    let checkpoint = try source.open(input)
+    let stage = PruneRun(input: checkpoint, request: request)
+    let measure =
+      validation.isEmpty
+      ? nil
+      : try StageMeasurement(
+        ValidationText(text: validation, context: context), reference: checkpoint)
+    var drift: MeasuredDrift?
+    let table = LayerTable(isQuiet: common.quiet || json)
+    table.start()
+    let result = try stage.run(
+      output: output, force: force, hasDrift: measure != nil,
+      complete: { drift = try measure?.writeDrift(of: $0) { progress.show("measure", $0) } },
+      progress: progress.show, finished: { table.add($0, seconds: $1) })
+    if json {
+      Terminal.print(LayerTable.json(result, drift: drift).indentedText)
+    } else if !common.quiet {
+      table.finish(result, output: output)
+      if let drift { Terminal.print(Eval.table(drift)) }
+    }
+    let fallbacks = result.layers.reduce(0) { $0 + $1.fallbacks }
+    guard fallbacks == 0 else {
+      Terminal.printError("\(output): \(fallbacks) fallbacks (none is allowed); see lineage.json")
+      throw ExitCode(ExitStatus.answerIsNo)
+    }
+  }
+}
+
+extension PruningMethod: ExpressibleByArgument {}
+extension SparsityAllocation: ExpressibleByArgument {}
