@@ -58,6 +58,8 @@ struct Prune: ParsableCommand {
     inversion: .prefixedNo,
     help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
   var trueSequential: Bool?
+  @Flag(help: "Store the zeros, so that other programs read the folder as it is.")
+  var dense = false
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
@@ -131,6 +133,7 @@ struct Prune: ParsableCommand {
     weights.blockSize = blockSize ?? weights.blockSize
     weights.correctsDrift = correction ?? weights.correctsDrift
     weights.trueSequential = trueSequential ?? weights.trueSequential
+    weights.storesZeros = dense
     return weights
   }
 

@@ -15,19 +15,40 @@ extension SparseEncoding {
     default: return nil
     }
     let weights = dense.matrix.decoded()
-    var places: [Places] = [.bitmap(block: 1)]
-    switch pattern {
-    case .groups(let kept, let size):
-      if masks(kept: kept, of: size) != nil { places.append(.groups(kept: kept, of: size)) }
-    case .blocks(let size): places.append(.bitmap(block: size))
-    case .unstructured: break
-    }
+    let places = places(for: pattern)
     let size = dense.parts.reduce(0) { $0 + $1.byteCount }
     return places.compactMap { packed(dense, weights, places: $0, values: values) }
       .filter { $0.parts.reduce(0) { $0 + $1.byteCount } < size }
       .min { a, b in
         a.parts.reduce(0) { $0 + $1.byteCount } < b.parts.reduce(0) { $0 + $1.byteCount }
       }
+  }
+
+  /// The forms that zeros of a pattern may have.
+  private static func places(for pattern: SparsityPattern) -> [Places] {
+    switch pattern {
+    case .groups(let kept, let size) where masks(kept: kept, of: size) != nil:
+      [.bitmap(block: 1), .groups(kept: kept, of: size)]
+    case .blocks(let size): [.bitmap(block: 1), .bitmap(block: size)]
+    case .groups, .unstructured: [.bitmap(block: 1)]
+    }
+  }
+
+  /// The encoding that floats with so many zeros, placed by a pattern, will get from `packed`: their own where that is
+  /// the smallest.
+  public static func planned(
+    _ floats: PlainFloats, outputs: Int, inputs: Int, zeros: Int, pattern: SparsityPattern
+  ) -> any WeightEncoding {
+    let stored = outputs * inputs - zeros
+    let forms = places(for: pattern).map { places in
+      let bytes = stored * floats.dtype.byteCount
+      let encoding = SparseEncoding(places: places, values: .floats(floats), valueBytes: bytes)
+      return (encoding: encoding, size: encoding.byteCount(outputs: outputs, inputs: inputs))
+    }
+    guard let best = forms.min(by: { $0.size < $1.size }),
+      best.size < floats.byteCount(outputs: outputs, inputs: inputs)
+    else { return floats }
+    return best.encoding
   }
 
   /// One form; nil when the zeros do not fit it.

@@ -194,3 +194,14 @@ public struct SparseEncoding: WeightEncoding, Equatable {
       .problem(in: self, outputs: outputs)
   }
 }
+
+extension WeightEncoding {
+  /// The type of the floats that a matrix decodes to without any loss; nil when it stands for other numbers.
+  public var exactFloats: DType? {
+    if let floats = self as? PlainFloats { return floats.dtype }
+    if let sparse = self as? SparseEncoding, case .floats(let floats) = sparse.values {
+      return floats.dtype
+    }
+    return nil
+  }
+}

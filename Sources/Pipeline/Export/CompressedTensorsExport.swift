@@ -109,15 +109,19 @@ public enum CompressedTensorsExport: ExportFormat {
     _ report: inout ExportReport
   ) throws -> Item {
     if let entry = source.manifest[logical.name], !(entry.encoding is PlainFloats) {
-      guard options.decodes else {
+      let exact = entry.encoding.exactFloats
+      guard options.decodes || exact != nil else {
         throw ExportError(
           path: source.path, tensor: logical.name,
           "compressed-tensors cannot hold it as \(entry.encoding.name); give --decode to write it as floats"
         )
       }
-      let dtype = options.dtype ?? .float16
-      report.notes.append(
-        "decoded: '\(logical.name)' from \(entry.encoding.name) to \(dtype.rawValue.lowercased())")
+      let dtype = options.dtype ?? exact ?? .float16
+      if exact == nil {
+        report.notes.append(
+          "decoded: '\(logical.name)' from \(entry.encoding.name) to \(dtype.rawValue.lowercased())"
+        )
+      }
       return Item(name: logical.name, dtype: dtype, shape: logical.shape) {
         let matrix = try source.encodedMatrix(entry).matrix.decoded()
         return Tensor(.float32, shape: logical.shape, copying: matrix.values)

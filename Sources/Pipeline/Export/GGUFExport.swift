@@ -143,13 +143,14 @@ public enum GGUFExport: ExportFormat {
         item: .init(name: name, type: .blocks(encoding.type), shape: logical.shape),
         method: entry.method, bytes: { ordered(blocks.parts[0]) })
     }
-    guard options.decodes else {
+    let exact = entry.encoding.exactFloats
+    guard options.decodes || exact != nil else {
       throw ExportError(
         path: source.path, tensor: logical.name,
         "\(entry.encoding.name) has no equal in GGUF; quantize to one of its types (such as Q4_K_M), "
           + "or give --decode to write it as floats")
     }
-    let dtype = options.dtype ?? .float16
+    let dtype = options.dtype ?? exact ?? .float16
     return Part(
       item: .init(name: name, type: try plain(dtype, logical, source), shape: logical.shape),
       method: nil,

@@ -112,6 +112,10 @@ struct DenseTensors {
       names.append(logical.name)
       shapes[logical.name] = logical.shape
       if let entry = source.manifest[logical.name], !(entry.encoding is PlainFloats) {
+        if let dtype = entry.encoding.exactFloats {
+          dtypes[logical.name] = options.dtype ?? dtype
+          continue
+        }
         guard options.decodes else {
           throw ExportError(
             path: source.path, tensor: logical.name,

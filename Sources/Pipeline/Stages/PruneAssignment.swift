@@ -63,7 +63,7 @@ public struct PruneAssignment: Sendable {
     if site.role == .embedding(isHead: false), weights.method.needsCalibration {
       throw SparsityRuleError.embedding(tensor: site.name, method: weights.method.rawValue)
     }
-    if let entry = input.manifest[site.name], !(entry.encoding is PlainFloats) {
+    if let entry = input.manifest[site.name], entry.encoding.exactFloats == nil {
       throw SparsityRuleError.encoded(tensor: site.name, encoding: entry.encoding.name)
     }
     do throws(PruningError) {

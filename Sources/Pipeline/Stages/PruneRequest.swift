@@ -51,6 +51,8 @@ public struct WeightPruning: Sendable, Equatable {
   public var correctsDrift = true
   /// Each group of layers sees inputs from the groups before it as they are now.
   public var trueSequential = true
+  /// Zeros are stored as any other number, for programs that read nothing else.
+  public var storesZeros = false
 
   /// Pruning with the usual options.
   ///
@@ -111,6 +113,7 @@ public struct WeightPruning: Sendable, Equatable {
       object["damping"] = .number(damping)
       object["correction"] = .bool(correctsDrift)
     }
+    if storesZeros { object["dense"] = true }
     if isCalibrated { object["true-sequential"] = .bool(trueSequential) }
     return object
   }

@@ -96,7 +96,10 @@ public struct PruneRun {
         stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
         inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
         work: Self.work(layers.map { $0.record }), parent: try Lineage.parent(of: input))
-      try folderPlan(assignment).write(to: output.resultPath, layers: layers, lineage: lineage)
+      let found = Dictionary(
+        layers.map { ($0.record.tensor, $0.encoded.encoding) }, uniquingKeysWith: { $1 })
+      try folderPlan(assignment, found: found).write(
+        to: output.resultPath, layers: layers, lineage: lineage)
       try ReadBack.check(output.resultPath)
       try complete(output.resultPath)
       try output.finish(force: force)
@@ -129,16 +132,23 @@ public struct PruneRun {
   private static let sensitivityTokens = 4096
 
   /// What the folder will hold.
-  func folderPlan(_ assignment: PruneAssignment) -> FolderPlan {
+  ///
+  /// - Parameter found: The encodings that matrices have got; others will get that of the zeros asked for.
+  func folderPlan(
+    _ assignment: PruneAssignment, found: [String: any WeightEncoding] = [:]
+  ) -> FolderPlan {
     switch request.target {
     case .weights(let weights):
       FolderPlan(
         source: input,
         replaced: assignment.items.compactMap { item in
-          guard item.goal != nil else { return nil }
-          let dtype = input.tensorType(item.site.name)?.dtype ?? .float32
+          guard let goal = item.goal else { return nil }
           return (
-            item.site.name, SparseStorage.encoding(dtype: dtype), weights.method.rawValue
+            item.site.name,
+            found[item.site.name]
+              ?? SparseStorage.encoding(
+                dtype: input.floatType(of: item.site.name), goal: goal,
+                storesZeros: weights.storesZeros), weights.method.rawValue
           )
         })
     }
@@ -165,5 +175,12 @@ public struct PruneRun {
       stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
       inputName: FilePath.name(of: input.path), inputHash: RunPlan.noHash,
       calibration: calibration?.json ?? .null, work: Self.work(layers), parent: parent)
+  }
+}
+
+extension Checkpoint {
+  /// The type of a weight that is floats in whatever storage.
+  func floatType(of name: String) -> DType {
+    manifest[name]?.encoding.exactFloats ?? tensorType(name)?.dtype ?? .float32
   }
 }

@@ -122,7 +122,8 @@ final class PruneWalk {
       throw LayerError(path: checkpoint.path, tensor: name, error)
     }
     let encoded = SparseStorage.encode(
-      result.weight, dtype: checkpoint.tensorType(name)?.dtype ?? .float32)
+      result.weight, dtype: checkpoint.floatType(of: name), pattern: goal.pattern,
+      storesZeros: weights.storesZeros)
     let layer = FinishedLayer(
       record: LayerRecord(result, goal, name: name, encoded: encoded), encoded: encoded)
     try layer.write(to: path)

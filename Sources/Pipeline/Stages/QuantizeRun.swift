@@ -213,7 +213,7 @@ public struct QuantizeRun {
   func requantized(_ assignment: EncodingAssignment) -> [(tensor: String, encoding: String)] {
     assignment.items.compactMap { item in
       guard case .encode = item.target, let entry = input.manifest[item.site.name],
-        !(entry.encoding is PlainFloats)
+        entry.encoding.exactFloats == nil
       else { return nil }
       return (item.site.name, entry.encoding.name)
     }

@@ -42,6 +42,8 @@ public struct PruneStageOptions: StageOptions {
   public var correction = true
   /// Inputs come from the layers that are pruned already.
   public var trueSequential = true
+  /// Zeros are stored as any other number.
+  public var dense = false
 
   /// The defaults; a recipe must give `sparsity`, or a pattern that says it.
   public init() {}
@@ -96,6 +98,10 @@ public struct PruneStageOptions: StageOptions {
       .init(
         "true-sequential", \.trueSequential, .flag,
         "A layer's inputs come from the layers that are pruned already."),
+      .init(
+        "dense", \.dense, .flag,
+        "Store the zeros, so that other programs read the folder as it is. Without it they take no room where that "
+          + "is smaller."),
     ])
 }
 
@@ -130,6 +136,7 @@ extension PruneStageOptions {
     weights.blockSize = blockSize
     weights.correctsDrift = correction
     weights.trueSequential = trueSequential
+    weights.storesZeros = dense
     return PruneRequest(
       .weights(weights), calibration: recipe.calibration.map { CalibrationRequest($0) })
   }
