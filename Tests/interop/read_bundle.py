@@ -22,6 +22,7 @@ DTYPES = {
     "I8": "<i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "<u1",
 }
 ENCODING = re.compile(r"int([2-8])-(?:g(16|32|64|128|256)|(channel))(-sym)?")
+SPARSE = re.compile(r"(?:(\d+):(\d+)|bitmap|1x(\d+))-(.+)")
 LEVELS = re.compile(r"(fp8|nf4)-(?:g(16|32|64|128|256)|(channel))")
 NF4 = np.array([
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -140,12 +141,91 @@ class Bundle:
         match = LEVELS.fullmatch(entry["encoding"])
         if match is not None:
             return match, [":codes", ":scales"]
+        match = SPARSE.fullmatch(entry["encoding"])
+        if match is not None:
+            places = ":positions" if match[1] else ":mask"
+            rest = match[4] if match[1] else match[4].rpartition("-")[0]
+            integers = ENCODING.fullmatch(rest)
+            if integers is None:
+                return match, [places, ":values"]
+            return match, [places, ":codes", ":scales"] + ([] if integers[4] else [":zeros"])
         # What w8a8 adds is how products are made; the weights are these.
         match = ENCODING.fullmatch(entry["encoding"].replace("w8a8", "int8-channel-sym"))
         need(match is not None, f"{name}: unknown encoding {entry['encoding']}")
         return match, [":codes", ":scales"] + ([] if match[4] else [":zeros"])
 
+    def sparse(self, name):
+        """Which weights are stored, `[outputs, inputs]`, the encoding of their values, and bytes of these; or None."""
+        entry = self.weights[name]
+        match = SPARSE.fullmatch(entry["encoding"])
+        if match is None:
+            return None
+        outputs, inputs = entry["shape"]
+        kept, size, block, rest = match.groups()
+        if kept is None:
+            rest, _, count = rest.rpartition("-")
+            block = int(block or 1)
+            need(1 <= block <= 256 and inputs % block == 0, f"{name}: {inputs} inputs in blocks of {block}")
+            blocks = inputs // block
+            mask = self.part(name + ":mask", "U8", [outputs, -(-blocks // 8)])
+            bits = np.unpackbits(mask, axis=1, bitorder="little")
+            need(not bits[:, blocks:].any(), f"{name}: bits beyond the inputs")
+            return np.repeat(bits[:, :blocks], block, axis=1).astype(bool), rest, int(count)
+        kept, size = int(kept), int(size)
+        need(0 < kept < size <= 16 and inputs % size == 0, f"{name}: {inputs} inputs in groups of {size}")
+        masks = [mask for mask in range(2**size) if mask.bit_count() == kept]
+        digits = 1
+        while len(masks) ** (digits + 1) <= 2**32:
+            digits += 1
+        groups = inputs // size
+        words = self.part(name + ":positions", "U32", [outputs, -(-groups // digits)]).astype(object)
+        stored = np.zeros((outputs, inputs), bool)
+        for row in range(outputs):
+            for group in range(groups):
+                word = words[row, group // digits] // len(masks) ** (group % digits)
+                mask = masks[word % len(masks)]
+                stored[row, group * size : (group + 1) * size] = [mask >> i & 1 for i in range(size)]
+            used = groups - (words.shape[1] - 1) * digits
+            need(words.shape[1] == 0 or words[row, -1] < len(masks) ** used, f"{name}: digits beyond the groups")
+        return stored, rest, None
+
+    def decode_sparse(self, name, stored, rest, count):
+        outputs, inputs = stored.shape
+        values = np.zeros((outputs, inputs), np.float32)
+        match = ENCODING.fullmatch(rest)
+        if match is None:
+            kind = rest.upper()
+            need(kind in ("F32", "F16", "BF16"), f"{name}: unknown encoding {rest}")
+            need(self.tensors[name + ":values"]["dtype"] == kind, f"{name}: values are no {rest}")
+            floats = self.floats(name + ":values")
+            need(floats.shape == (int(stored.sum()),), f"{name}: {floats.shape} values")
+            need(count is None or count == len(self.stored(name + ":values")), f"{name}: {count} bytes of values")
+            values[stored] = floats
+            return values
+        bits = int(match[1])
+        size = inputs if match[3] else int(match[2])
+        groups = -(-inputs // size)
+        sizes = [-(-int(row.sum()) * bits // 8) for row in stored]
+        need(count is None or count == sum(sizes), f"{name}: {count} bytes of codes")
+        packed = self.part(name + ":codes", "U8", [sum(sizes)])
+        codes = np.zeros((outputs, inputs), np.int16)
+        start = 0
+        for row, length in enumerate(sizes):
+            codes[row, stored[row]] = unpack(packed[None, start : start + length], bits, int(stored[row].sum()))[0]
+            start += length
+        scales = self.part(name + ":scales", "F16", [outputs, groups]).astype(np.float32)
+        zeros = np.full((outputs, groups), 2 ** (bits - 1), np.uint8)
+        if not match[4]:
+            zeros = unpack(self.part(name + ":zeros", "U8", [outputs, -(-groups * bits // 8)]), bits, groups)
+        group = np.arange(inputs) // max(size, 1)
+        decoded = scales[:, group] * (codes - zeros.astype(np.int16)[:, group]).astype(np.float32)
+        values[stored] = decoded[stored]
+        return values
+
     def decode(self, name):
+        sparse = self.sparse(name)
+        if sparse is not None:
+            return self.decode_sparse(name, *sparse)
         match, _ = self.parts_of(name)
         levels = {"fp8": FP8, "nf4": NF4}.get(match[1])
         bits = int(match[1]) if levels is None else 8 if match[1] == "fp8" else 4
@@ -180,7 +260,8 @@ class Bundle:
             elif not name.startswith(("pad:", "file:")):
                 yield name, self.floats(name)
         for name in self.weights:
-            need(name + ":codes" in self.tensors, f"{name}:codes is missing")
+            first = name + self.parts_of(name)[1][0]
+            need(first in self.tensors, f"{first} is missing")
 
     def side_file(self, path):
         entry = self.manifest["side_files"][path]
