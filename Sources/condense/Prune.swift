@@ -6,22 +6,25 @@ public import Pruning
 
 struct Prune: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make weights zero.",
+    abstract: "Make weights zero, or the model smaller.",
     discussion: """
       PATTERN is unstructured, N:M (at most N of M consecutive inputs stay, such as 2:4 or 4:8) or 1xB \
       (blocks of B inputs go together, such as 1x16). The goal is for the linear layers of all branches; \
       NAMES=SPARSITY, NAMES=PATTERN and NAMES=copy are for the weights whose names match, embeddings and heads \
       included. Weights that are zero already stay zero and count. The sparsity is reached to the weight. \
-      An interrupted run resumes when the same command runs again.
+      An interrupted run resumes when the same command runs again. \
+      With --target-parameters, --heads, --ffn, --width or --layers whole parts of the network go instead, and the \
+      result is an ordinary smaller model.
       """)
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
-  @Option(help: "magnitude, wanda or sparsegpt.") var method = PruningMethod.sparsegpt
+  @Option(name: .customLong("method"), help: "magnitude, wanda or sparsegpt (default: sparsegpt).")
+  var askedMethod: PruningMethod?
   @Option(help: "Share of the weights that become zero, such as 0.5; N:M says it itself.")
   var sparsity: Double?
   @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
-  var pattern = "unstructured"
+  var pattern: String?
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
@@ -38,7 +41,9 @@ struct Prune: ParsableCommand {
   @Option(help: "Tokens of a calibration window.") var context = 256
   @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
   @Option(
-    help: "sparsegpt: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
+    help:
+      "sparsegpt, and fits behind a cut: share of H's mean diagonal that is added to the diagonal (default: 0.01)."
+  )
   var damping: Double?
   @Option(help: "sparsegpt: columns whose masks are chosen together (default: 128).")
   var blockSize: Int?
@@ -59,6 +64,7 @@ struct Prune: ParsableCommand {
   var validation: [String] = []
   @Flag(help: "Replace an existing output.") var force = false
   @Flag(help: "Print the layer table as one JSON document.") var json = false
+  @OptionGroup(title: "Smaller models") var structure: StructureOptions
   @OptionGroup(title: "Input") var source: InputOptions
   @OptionGroup(title: "Common") var common: CommonOptions
 
@@ -78,6 +84,11 @@ struct Prune: ParsableCommand {
     if let blockSize, !(1...1 << 16).contains(blockSize) {
       throw ValidationError("--block-size is \(blockSize); it must be 1 to 65536")
     }
+    try structure.validate(damping: damping, hasCalibration: !calibration.isEmpty)
+    if structure.isAsked {
+      try refuseUnused()
+      return
+    }
     guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
@@ -89,8 +100,29 @@ struct Prune: ParsableCommand {
     }
   }
 
+  private var method: PruningMethod { askedMethod ?? .sparsegpt }
+
   /// An option that would do nothing is a mistake of the caller.
   private func refuseUnused() throws {
+    if structure.isAsked {
+      let ofWeights: [(String, Bool)] = [
+        ("--method", askedMethod != nil), ("--sparsity", sparsity != nil),
+        ("--pattern", pattern != nil), ("--tensors", !tensors.isEmpty),
+        ("--block-size", blockSize != nil), ("--correction", correction != nil),
+        ("--true-sequential", trueSequential != nil),
+      ]
+      if let option = ofWeights.first(where: { $0.1 }) {
+        throw ValidationError(
+          "\(option.0) is for single weights; the result here is a smaller model")
+      }
+      if calibration.isEmpty,
+        let option = [("--tokens", tokens != nil), ("--seed", seed != nil)]
+          .first(where: { $0.1 })
+      {
+        throw ValidationError("\(option.0) does nothing without --calibration")
+      }
+      return
+    }
     let ofSparseGPT: [(String, Bool)] = [
       ("--damping", damping != nil), ("--block-size", blockSize != nil),
     ]
@@ -113,7 +145,8 @@ struct Prune: ParsableCommand {
   }
 
   private func weights() throws(SparsityRuleError) -> WeightPruning {
-    guard let zeros = SparsityPattern(pattern) else { throw .unknownPattern(pattern) }
+    let name = pattern ?? "unstructured"
+    guard let zeros = SparsityPattern(name) else { throw .unknownPattern(name) }
     var weights = try WeightPruning(method: method, pattern: zeros, sparsity: sparsity)
     for rule in tensors { weights.rules.append(try SparsityRule(rule)) }
     weights.damping = damping ?? weights.damping
@@ -126,7 +159,8 @@ struct Prune: ParsableCommand {
   func run() throws {
     let progress = common.start()
     let request = PruneRequest(
-      .weights(try weights()),
+      structure.isAsked
+        ? .structure(try structure.request(damping: damping)) : .weights(try weights()),
       calibration: calibration.isEmpty
         ? nil
         : CalibrationRequest(
