@@ -11,7 +11,7 @@ import CLAPACKE
 ///   - a: Symmetric and positive definite; only one triangle is read.
 ///   - right: B, row-major `[rows, a.size]`.
 /// - Returns: X, row-major `[rows, a.size]`.
-/// - Throws: `FactorizationError` when the matrix is not positive definite.
+/// - Throws: `FactorizationError` when the matrix is not positive definite, or when numbers are infinite or NaN.
 public func solve(
   _ right: consuming [Double], positive a: consuming DoubleMatrix
 ) throws(FactorizationError) -> [Double] {
@@ -31,6 +31,7 @@ public func solve(
         target.baseAddress, Int32(n))
     }
   }
-  guard status == 0 else { throw FactorizationError(order: abs(Int(status)), size: n) }
+  // An infinite pivot passes the factorization.
+  guard status == 0, result.allSatisfy(\.isFinite) else { throw FactorizationError(order: abs(Int(status)), size: n) }
   return result
 }

@@ -56,7 +56,7 @@ public struct GroupElimination: Sendable, Equatable {
     for problem in problems {
       let mean = problem.moment.diagonal.reduce(0, +) / Double(max(1, n))
       // Inputs that are all zero have nothing to lose.
-      guard mean > 0 else { continue }
+      if mean == 0 { continue }
       states.append(
         State(
           inverse: try Self.inverse(of: problem.moment, damping: damping * mean),

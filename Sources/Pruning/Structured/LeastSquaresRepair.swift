@@ -37,7 +37,7 @@ public struct LeastSquaresRepair: Sendable, Equatable {
     precondition(moment.size == n && targets.count == weight.rows * n)
     let trace = moment.diagonal.reduce(0, +)
     // Inputs that are all zero tell nothing, and read nothing.
-    guard trace > 0 else { return weight }
+    if trace == 0 { return weight }
     var rest = targets
     ParallelLoop.parts(of: &rest, count: weight.rows, range: { $0 * n..<($0 + 1) * n }) {
       row, part in
