@@ -1,4 +1,5 @@
 import JSONDocuments
+import Networks
 import Pipeline
 
 /// The layer table, printed row by row as layers finish.
@@ -48,6 +49,7 @@ final class LayerTable {
           + "calibration text, \(Figures.text(allocation.predictedDrift, 6)) by the linear model, "
           + (allocation.attempts == 1 ? "1 walk" : "\(allocation.attempts) walks"))
     }
+    if let structure = result.structure { Self.show(structure) }
     if let bytes = result.untiedBytes {
       Terminal.print("head untied from the embedding: + \(bytes) bytes")
     }
@@ -55,6 +57,28 @@ final class LayerTable {
       Terminal.print("resumed: \(result.resumedLayers) layers were finished by an earlier run")
     }
     Terminal.print("wrote \(output)")
+  }
+
+  /// The sizes of a smaller model, and what the search for them measured.
+  private static func show(_ structure: StructureOutcome) {
+    for candidate in structure.candidates {
+      let s = candidate.sizes
+      Terminal.print(
+        "candidate: \(s.layers) layers, \(s.heads) heads (\(s.keyHeads) of keys), ffn \(s.inner), width \(s.width): "
+          + "\(candidate.parameters) parameters, loss \(Figures.text(candidate.loss, 4))"
+          + (structure.isHeldOut ? " on held-out text" : " on calibration text"))
+    }
+    let old = structure.before, new = structure.after
+    let sizes = [
+      ("layers", old.layers, new.layers), ("heads", old.heads, new.heads),
+      ("heads of keys", old.keyHeads, new.keyHeads), ("ffn", old.inner, new.inner),
+      ("width", old.width, new.width),
+    ].map { $0.1 == $0.2 ? "\($0.0) \($0.1)" : "\($0.0) \($0.1) → \($0.2)" }
+    Terminal.print(sizes.joined(separator: ", "))
+    Terminal.print(
+      "parameters \(structure.parametersBefore) → \(structure.parametersAfter), "
+        + Figures.text(
+          100 * Double(structure.parametersAfter) / Double(structure.parametersBefore), 2) + " %")
   }
 
   static func json(_ result: StageResult, drift: MeasuredDrift?) -> JSONValue {
@@ -67,6 +91,7 @@ final class LayerTable {
       ]
     }
     if let allocation = result.allocation { object["allocation"] = allocation.json }
+    if let structure = result.structure { object["structure"] = structure.json }
     if let bytes = result.untiedBytes { object["untied_head_bytes"] = .integer(bytes) }
     if let drift { object["drift"] = drift.json }
     return .object(object)

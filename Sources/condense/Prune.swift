@@ -6,22 +6,26 @@ public import Pruning
 
 struct Prune: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make weights zero.",
+    abstract: "Make weights zero, or the model smaller.",
     discussion: """
       PATTERN is unstructured, N:M (at most N of M consecutive inputs stay, such as 2:4 or 4:8) or 1xB \
       (blocks of B inputs go together, such as 1x16). The goal is for the linear layers of all branches; \
       NAMES=SPARSITY, NAMES=PATTERN and NAMES=copy are for the weights whose names match, embeddings and heads \
       included. Weights that are zero already stay zero and count. The sparsity is reached to the weight. \
-      An interrupted run resumes when the same command runs again.
+      An interrupted run resumes when the same command runs again. \
+      With --target-parameters, --heads, --ffn, --width or --layers whole parts of the network go instead, and the \
+      result is an ordinary smaller model.
       """)
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
-  @Option(help: "magnitude, wanda, sparsegpt or alps.") var method = PruningMethod.sparsegpt
+  @Option(
+    name: .customLong("method"), help: "magnitude, wanda, sparsegpt or alps (default: sparsegpt).")
+  var askedMethod: PruningMethod?
   @Option(help: "Share of the weights that become zero, such as 0.5; N:M says it itself.")
   var sparsity: Double?
   @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
-  var pattern = "unstructured"
+  var pattern: String?
   @Option(
     help:
       "How tensors share the zeros: uniform, owl (by outliers of each layer) or measured (by what the model feels of each) (default: uniform)."
@@ -44,7 +48,8 @@ struct Prune: ParsableCommand {
   @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
   @Option(
     help:
-      "sparsegpt, alps: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
+      "sparsegpt, alps, and fits behind a cut: share of H's mean diagonal that is added to the diagonal (default: 0.01)."
+  )
   var damping: Double?
   @Option(help: "sparsegpt: columns whose masks are chosen together (default: 128).")
   var blockSize: Int?
@@ -72,6 +77,7 @@ struct Prune: ParsableCommand {
   var validation: [String] = []
   @Flag(help: "Replace an existing output.") var force = false
   @Flag(help: "Print the layer table as one JSON document.") var json = false
+  @OptionGroup(title: "Smaller models") var structure: StructureOptions
   @OptionGroup(title: "Input") var source: InputOptions
   @OptionGroup(title: "Common") var common: CommonOptions
 
@@ -91,6 +97,11 @@ struct Prune: ParsableCommand {
     if let blockSize, !(1...1 << 16).contains(blockSize) {
       throw ValidationError("--block-size is \(blockSize); it must be 1 to 65536")
     }
+    try structure.validate(damping: damping, hasCalibration: !calibration.isEmpty)
+    if structure.isAsked {
+      try refuseUnused()
+      return
+    }
     guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
@@ -108,8 +119,30 @@ struct Prune: ParsableCommand {
     }
   }
 
+  private var method: PruningMethod { askedMethod ?? .sparsegpt }
+
   /// An option that would do nothing is a mistake of the caller.
   private func refuseUnused() throws {
+    if structure.isAsked {
+      let ofWeights: [(String, Bool)] = [
+        ("--method", askedMethod != nil), ("--sparsity", sparsity != nil),
+        ("--pattern", pattern != nil), ("--tensors", !tensors.isEmpty),
+        ("--block-size", blockSize != nil), ("--correction", correction != nil),
+        ("--true-sequential", trueSequential != nil), ("--allocation", allocation != nil),
+        ("--swaps", swaps != nil), ("--dense", dense),
+      ]
+      if let option = ofWeights.first(where: { $0.1 }) {
+        throw ValidationError(
+          "\(option.0) is for single weights; the result here is a smaller model")
+      }
+      if calibration.isEmpty,
+        let option = [("--tokens", tokens != nil), ("--seed", seed != nil)]
+          .first(where: { $0.1 })
+      {
+        throw ValidationError("\(option.0) does nothing without --calibration")
+      }
+      return
+    }
     if blockSize != nil, method != .sparsegpt {
       throw ValidationError(
         "--block-size does nothing with --method \(method.rawValue); it is for sparsegpt")
@@ -136,7 +169,8 @@ struct Prune: ParsableCommand {
   }
 
   private func weights() throws(SparsityRuleError) -> WeightPruning {
-    guard let zeros = SparsityPattern(pattern) else { throw .unknownPattern(pattern) }
+    let name = pattern ?? "unstructured"
+    guard let zeros = SparsityPattern(name) else { throw .unknownPattern(name) }
     var weights = try WeightPruning(method: method, pattern: zeros, sparsity: sparsity)
     for rule in tensors { weights.rules.append(try SparsityRule(rule)) }
     weights.allocation = allocation ?? weights.allocation
@@ -153,7 +187,8 @@ struct Prune: ParsableCommand {
   func run() throws {
     let progress = common.start()
     let request = PruneRequest(
-      .weights(try weights()),
+      structure.isAsked
+        ? .structure(try structure.request(damping: damping)) : .weights(try weights()),
       calibration: calibration.isEmpty
         ? nil
         : CalibrationRequest(

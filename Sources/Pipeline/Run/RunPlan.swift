@@ -65,7 +65,7 @@ public struct RunPlan: Sendable {
       case let options as PruneStageOptions:
         let stage = PruneRun(input: current, request: try options.request(recipe))
         let assignment = try stage.assignment()
-        let plan = stage.folderPlan(assignment)
+        let plan = try stage.folderPlan(assignment)
         stages.append(
           Stage(
             name: entry.name.value, kind: entry.kind, hits: Self.hits(assignment),
@@ -111,9 +111,12 @@ public struct RunPlan: Sendable {
     _ options: PruneStageOptions, _ recipe: Recipe, _ original: any Checkpoint
   ) throws {
     let stage = PruneRun(input: original, request: try options.request(recipe))
-    try stage.check()
     do {
+      try stage.check()
       _ = try stage.assignment()
+    } catch let error as StructureError {
+      throw RecipeError(
+        at: options.targetParameters?.place ?? options.pattern.place, .refused("\(error)"))
     } catch let error as SparsityRuleError {
       throw RecipeError(at: options.place(of: error), .refused("\(error)"))
     }

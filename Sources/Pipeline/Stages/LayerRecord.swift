@@ -129,6 +129,16 @@ public struct LayerRecord: Sendable, Equatable {
       extras: extras)
   }
 
+  /// The row of a matrix that was fitted behind a cut.
+  static func fitted(
+    _ name: String, encoding: String, bitsPerWeight: Double, relativeError: Double, deadInputs: Int
+  ) -> LayerRecord {
+    LayerRecord(
+      tensor: name, encoding: encoding, method: "structured", bitsPerWeight: bitsPerWeight,
+      relativeError: relativeError, isOutputError: true, fallbacks: 0, deadInputs: deadInputs,
+      extras: Extras())
+  }
+
   private init(
     tensor: String, encoding: String, method: String, bitsPerWeight: Double, relativeError: Double,
     isOutputError: Bool, fallbacks: Int, deadInputs: Int, extras: Extras

@@ -23,6 +23,9 @@ public struct PruneAssignment: Sendable {
   /// The matrices in the order of the work.
   public let items: [Item]
 
+  /// No matrix gets zeros.
+  init() { items = [] }
+
   /// Applies the rules of a request to the matrices of a checkpoint.
   ///
   /// - Throws: `SparsityRuleError`, or `LayerError` for a matrix that the pattern does not fit.

@@ -10,6 +10,8 @@ public struct PruneRequest: Sendable, Equatable {
   public enum Target: Sendable, Equatable {
     /// Single weights, or small groups of them: shapes stay.
     case weights(WeightPruning)
+    /// Whole heads, channels and layers: the result is a smaller model.
+    case structure(StructuredPruning)
   }
 
   /// What is removed.
@@ -27,6 +29,7 @@ public struct PruneRequest: Sendable, Equatable {
   var json: JSONValue {
     switch target {
     case .weights(let weights): .object(weights.json(isCalibrated: calibration != nil))
+    case .structure(let structure): structure.json
     }
   }
 }

@@ -25,6 +25,7 @@ public struct PruneRun {
   public func assignment() throws -> PruneAssignment {
     switch request.target {
     case .weights(let weights): try PruneAssignment(weights, to: input)
+    case .structure: PruneAssignment()
     }
   }
 
@@ -60,6 +61,11 @@ public struct PruneRun {
           .unsupported("\(what) on an unknown architecture (magnitude needs no forward pass)"))
       }
       guard request.calibration != nil else { throw PruningError.needsStatistics(method: what) }
+    case .structure(let structure):
+      try StructuredRun.check(structure, input)
+      guard request.calibration != nil || !structure.needsCalibration else {
+        throw PruningError.needsStatistics(method: "structured pruning")
+      }
     }
   }
 
@@ -80,8 +86,23 @@ public struct PruneRun {
       return StageResult(layers: [], calibration: nil, resumedLayers: 0, requantized: [])
     }
     do {
-      let layers: [FinishedLayer], resumed: Int
+      var result: StageResult
+      let plan: FolderPlan, layers: [FinishedLayer], work: JSONValue
       switch request.target {
+      case .structure(let structure):
+        var records: [LayerRecord] = []
+        let cut = try StructuredRun(
+          input: input, request: structure, calibration: loaded, progress: progress,
+          finished: {
+            records.append($0)
+            finished($0, $1)
+          }
+        ).run()
+        plan = FolderPlan(source: cut.checkpoint, replaced: [])
+        layers = []
+        work = Self.work(records, structure: cut.outcome)
+        result = StageResult(layers: records, calibration: nil, resumedLayers: 0, requantized: [])
+        result.structure = cut.outcome
       case .weights(let weights):
         assignment = try shared(weights, assignment, loaded, progress)
         let walk = PruneWalk(
@@ -90,23 +111,25 @@ public struct PruneRun {
         layers = try walk.run(
           network: FamilyRegistry.family(of: input) == nil
             ? nil : try FamilyRegistry.network(of: input), set: loaded?.set)
-        resumed = walk.resumedLayers
+        plan = try folderPlan(
+          assignment,
+          found: Dictionary(
+            layers.map { ($0.record.tensor, $0.encoded.encoding) }, uniquingKeysWith: { $1 }))
+        work = Self.work(layers.map { $0.record })
+        result = StageResult(
+          layers: layers.map { $0.record }, calibration: nil, resumedLayers: walk.resumedLayers,
+          requantized: [])
       }
+      result.calibration = loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) }
       let lineage = Lineage.entry(
         stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
         inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
-        work: Self.work(layers.map { $0.record }), parent: try Lineage.parent(of: input))
-      let found = Dictionary(
-        layers.map { ($0.record.tensor, $0.encoded.encoding) }, uniquingKeysWith: { $1 })
-      try folderPlan(assignment, found: found).write(
-        to: output.resultPath, layers: layers, lineage: lineage)
+        work: work, parent: try Lineage.parent(of: input))
+      try plan.write(to: output.resultPath, layers: layers, lineage: lineage)
       try ReadBack.check(output.resultPath)
       try complete(output.resultPath)
       try output.finish(force: force)
-      return StageResult(
-        layers: layers.map { $0.record },
-        calibration: loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) },
-        resumedLayers: resumed, requantized: [])
+      return result
     } catch {
       // Only an interruption leaves work to resume; an error of the input would come again.
       output.abandon()
@@ -132,12 +155,12 @@ public struct PruneRun {
   private static let sensitivityTokens = 4096
 
   /// What the folder will hold.
-  ///
-  /// - Parameter found: The encodings that matrices have got; others will get that of the zeros asked for.
   func folderPlan(
     _ assignment: PruneAssignment, found: [String: any WeightEncoding] = [:]
-  ) -> FolderPlan {
+  ) throws -> FolderPlan {
     switch request.target {
+    case .structure(let structure):
+      FolderPlan(source: try StructuredRun.planned(structure, input), replaced: [])
     case .weights(let weights):
       FolderPlan(
         source: input,
@@ -155,14 +178,24 @@ public struct PruneRun {
   }
 
   /// What the lineage says of the work.
-  static func work(_ layers: [LayerRecord]) -> JSONValue {
-    ["layers": .array(layers.map { $0.json })]
+  static func work(
+    _ layers: [LayerRecord], structure: StructureOutcome? = nil
+  ) -> JSONValue {
+    var object: JSONObject = JSONObject([
+      .init(key: "layers", value: .array(layers.map { $0.json }))
+    ])
+    if let structure { object["structure"] = structure.json }
+    return .object(object)
   }
 
   /// The lineage that the stage will write, with figures that are not known yet at zero.
   func plannedLineage(_ assignment: PruneAssignment, parent: JSONValue) throws -> JSONValue {
     let calibration = try loadCalibration()
-    let plan = folderPlan(assignment)
+    if case .structure(let structure) = request.target {
+      return try StructuredRun.plannedLineage(
+        structure, request, input, calibration: calibration?.json ?? .null, parent: parent)
+    }
+    let plan = try folderPlan(assignment)
     let layers = assignment.items.compactMap { item -> LayerRecord? in
       guard let goal = item.goal, let entry = plan.manifest[item.site.name] else { return nil }
       return LayerRecord.planned(

@@ -179,7 +179,7 @@ public struct StageResult: Sendable {
   /// The layer table, in the order of the work.
   public let layers: [LayerRecord]
   /// Calibration tokens that were asked for and used; nil without calibration.
-  public let calibration: (asked: Int, used: Int)?
+  public var calibration: (asked: Int, used: Int)?
   /// Layers that an interrupted run had finished already.
   public let resumedLayers: Int
   /// Weights that were no floats before, with the encoding they had: its loss stays in them.
@@ -188,6 +188,8 @@ public struct StageResult: Sendable {
   public var allocation: AllocationOutcome?
   /// Bytes of a head of its own, which a model has after a rotation that it shared with the embedding; nil otherwise.
   public var untiedBytes: Int?
+  /// What structured pruning made of the model; nil for other stages.
+  public var structure: StructureOutcome?
 }
 
 /// Runs `quantize`.

@@ -22,7 +22,8 @@ public struct PruneStageOptions: StageOptions {
   /// The key of the stage.
   public static let kind = "prune"
   /// What it does.
-  public static let summary = "Makes weights zero, one by one or in patterns that hardware knows."
+  public static let summary =
+    "Makes weights zero, one by one or in patterns that hardware knows; or takes whole heads, channels and layers out of the model."
 
   /// How the weights to remove are chosen.
   public var method = PruningMethod.sparsegpt
@@ -46,6 +47,10 @@ public struct PruneStageOptions: StageOptions {
   public var trueSequential = true
   /// Zeros are stored as any other number.
   public var dense = false
+  /// A smaller model instead: its parameters, or the share that goes of heads, channels or layers.
+  public var structure = StructuredPruning()
+  /// Where `structure` is asked for.
+  public var targetParameters: Located<String>?
 
   /// The defaults; a recipe must give `sparsity`, or a pattern that says it.
   public init() {}
@@ -53,6 +58,10 @@ public struct PruneStageOptions: StageOptions {
   /// All methods but magnitude need calibration text.
   public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
     guard recipe.calibration == nil else { return nil }
+    if asksForStructure {
+      return structure.needsCalibration || targetParameters != nil
+        ? ("structured pruning", "calibration") : nil
+    }
     if method.needsCalibration { return ("method \(method.rawValue)", "calibration") }
     return allocation == .uniform
       ? nil : ("allocation \(allocation.rawValue)", "calibration")
@@ -108,12 +117,44 @@ public struct PruneStageOptions: StageOptions {
         "dense", \.dense, .flag,
         "Store the zeros, so that other programs read the folder as it is. Without it they take no room where that "
           + "is smaller."),
+      .init(
+        "target-parameters", \.targetParameters, .optional(.located("a number such as `15M`")),
+        "A smaller model with at most so many parameters; the sizes of its parts are searched for. The keys for single "
+          + "weights then do nothing but `damping`, which the fit behind a cut has too."),
+      .init(
+        "heads", \.structure.heads, .optional(.number(0...1)),
+        "A smaller model: the share of attention heads that go, with their keys and values."),
+      .init(
+        "ffn", \.structure.ffn, .optional(.number(0...1)),
+        "A smaller model: the share of the MLPs' channels that go."),
+      .init(
+        "width", \.structure.width, .optional(.number(0...1)),
+        "A smaller model: the share of the residual stream's channels that go."),
+      .init(
+        "layers", \.structure.layers, .optional(.number(0...1)),
+        "A smaller model: the share of layers that go."),
+      .init(
+        "importance", \.structure.importance, .choice(),
+        "How heads and channels are chosen: by the loss's curvature of what a fit leaves, by that error alone, by "
+          + "first-order effect on the loss, by activations, by weights, or the last ones."),
+      .init(
+        "layer-importance", \.structure.layerImportance, .choice(),
+        "How layers are chosen: by how little they turn the stream, by the text's perplexity without them, or evenly."
+      ),
+      .init(
+        "repair", \.structure.repairs, .flag,
+        "A smaller model: what stays is fitted to give what all gave."),
     ])
 }
 
 extension PruneStageOptions {
   /// The request; everything is checked at its place in the recipe.
   func request(_ recipe: Recipe) throws(RecipeError) -> PruneRequest {
+    if asksForStructure {
+      return PruneRequest(
+        .structure(try structureRequest()),
+        calibration: recipe.calibration.map { CalibrationRequest($0) })
+    }
     guard let zeros = SparsityPattern(pattern.value) else {
       throw RecipeError(
         at: pattern.place, .refused("\(SparsityRuleError.unknownPattern(pattern.value))"))
@@ -146,6 +187,37 @@ extension PruneStageOptions {
     weights.storesZeros = dense
     return PruneRequest(
       .weights(weights), calibration: recipe.calibration.map { CalibrationRequest($0) })
+  }
+
+  private var asksForStructure: Bool { targetParameters != nil || structure.isAsked }
+
+  private func structureRequest() throws(RecipeError) -> StructuredPruning {
+    var request = structure
+    request.damping = damping
+    let place = targetParameters?.place ?? pattern.place
+    if let targetParameters {
+      guard let count = ByteSize.parse(targetParameters.value), count > 0 else {
+        throw RecipeError(
+          at: place, .refused("'\(targetParameters.value)' is no number of parameters such as 15M"))
+      }
+      request.targetParameters = count
+    }
+    guard damping > 0 else {
+      throw RecipeError(at: place, .refused("damping must be greater than 0 behind a cut"))
+    }
+    if sparsity != nil || pattern.value != "unstructured" || !overrides.isEmpty {
+      throw RecipeError(
+        at: place,
+        .refused(
+          "sparsity, pattern and overrides are for single weights; this makes a smaller model")
+      )
+    }
+    do throws(StructureError) {
+      try request.check()
+    } catch {
+      throw RecipeError(at: place, .refused("\(error)"))
+    }
+    return request
   }
 
   /// Where in the recipe the cause of an error stands.

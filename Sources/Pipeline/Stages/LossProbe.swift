@@ -1,0 +1,79 @@
+// What a network loses on a few sequences, again and again while it is cut.
+
+import Calibration
+import Drift
+import Networks
+import Pruning
+import Tensors
+
+/// Measures networks on the same sequences: decoders by their mean negative log-likelihood, encoders by 1 less the mean
+/// cosine with the embeddings that the network gave at first.
+final class LossProbe {
+  private let network: any Network
+  private let batches: [TokenBatch]
+  private let references: [Matrix]
+
+  /// A probe; nothing of the network has been cut yet.
+  init(network: any Network, set: CalibrationSet) {
+    self.network = network
+    let batches = set.batches(tokens: LayerStream.batchTokens).map {
+      TokenBatch(Array(set.sequences[$0]))
+    }
+    self.batches = batches
+    references =
+      (network as? any TextEncoder).map { encoder in batches.map(encoder.embeddings) } ?? []
+  }
+
+  /// The loss with only some of the network's branches.
+  func loss(branches: [Int]) throws(DriftError) -> Double {
+    try loss(of: network, branches: branches)
+  }
+
+  /// The loss of another network.
+  func loss(of network: any Network) throws(DriftError) -> Double {
+    try loss(of: network, branches: Array(network.sublayers.indices))
+  }
+
+  private func loss(of network: any Network, branches: [Int]) throws(DriftError) -> Double {
+    var sum = 0.0, count = 0
+    for (index, batch) in batches.enumerated() {
+      var hidden = network.embed(batch, position: 0)
+      for branch in branches {
+        hidden = network.sublayers[branch].run(hidden, batch, cache: nil, inputOf: nil)
+      }
+      if let model = network as? any LanguageModel {
+        let (loss, tokens) = Self.negativeLogLikelihood(model, model.normalize(hidden), batch)
+        sum += loss
+        count += tokens
+      } else if let encoder = network as? any TextEncoder {
+        let own = encoder.pool(hidden, batch)
+        var distance = BlockInfluence()
+        distance.add(before: references[index], behind: own)
+        sum += distance.mean * Double(own.rows)
+        count += own.rows
+      }
+    }
+    guard sum.isFinite else { throw .notFinite(window: 0) }
+    return sum / Double(max(1, count))
+  }
+
+  private static let logitBudget = 1 << 24
+
+  private static func negativeLogLikelihood(
+    _ model: any LanguageModel, _ x: Matrix, _ batch: TokenBatch
+  ) -> (sum: Double, tokens: Int) {
+    let next = batch.nextTokens
+    let step = max(1, logitBudget / model.vocabularySize)
+    var sum = 0.0
+    for first in stride(from: 0, to: x.rows, by: step) {
+      let rows = first..<min(first + step, x.rows)
+      let logits = model.head.apply(x.rows(rows))
+      sum += ParallelLoop.map(rows.count) { row -> Double in
+        guard let label = next[rows.lowerBound + row] else { return 0 }
+        let values = logits.values.span.extracting(logits.range(ofRow: row))
+        return logSumExp(values) - Double(values[Int(label)])
+      }.reduce(0, +)
+    }
+    return (sum, next.count { $0 != nil })
+  }
+}

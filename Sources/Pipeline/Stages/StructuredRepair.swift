@@ -1,0 +1,197 @@
+// Walks the original network and the cut one side by side, and fits what the cut has left to give what the original
+// gives: each branch's output layer the stream behind it, less what the branches before have made of it.
+
+import Calibration
+import Checkpoints
+import Encodings
+import LinearAlgebra
+import Networks
+import Pruning
+import Tensors
+
+/// Fits the weights of a cut network.
+struct StructuredRepair {
+  let network: any StructuredNetwork
+  let cut: StructuredCheckpoint
+  let set: CalibrationSet
+  let fit: LeastSquaresRepair
+  let progress: (Double) -> Void
+
+  /// The cut checkpoint with fitted weights, and how well each fits.
+  ///
+  /// - Throws: `CheckpointError`, and `FactorizationError` for statistics that are no numbers.
+  func run() throws -> (checkpoint: StructuredCheckpoint, records: [FittedLayer]) {
+    var result = Fitted(checkpoint: cut)
+    let small = try FamilyRegistry.network(of: cut)
+    let batches = set.batches(tokens: LayerStream.batchTokens).map {
+      TokenBatch(Array(set.sequences[$0]))
+    }
+    var original = batches.map { network.embed($0, position: 0) }
+    var current = batches.map { small.embed($0, position: 0) }
+    let branches = cut.cut.branches
+    var position = 0
+    for (index, branch) in branches.enumerated() {
+      progress(Double(index) / Double(branches.count))
+      advance(&original, through: position..<branch, batches)
+      position = branch
+      let sublayer = small.sublayers[index], source = network.sublayers[branch]
+      try fitReaders(sublayer, source, original, current, batches, &result)
+      let behind = index + 1 < branches.count ? branches[index + 1] : network.sublayers.count
+      try fitWriter(
+        sublayer, source, through: branch + 1..<behind, &original, &current, batches, &result)
+      position = behind
+    }
+    return (result.checkpoint, result.records)
+  }
+
+  /// What is fitted so far.
+  private struct Fitted {
+    var checkpoint: StructuredCheckpoint
+    var records: [FittedLayer] = []
+  }
+
+  private func advance(
+    _ streams: inout [Matrix], through branches: Range<Int>, _ batches: [TokenBatch]
+  ) {
+    for branch in branches {
+      for (index, batch) in batches.enumerated() {
+        streams[index] = network.sublayers[branch].run(
+          streams[index], batch, cache: nil, inputOf: nil)
+      }
+    }
+  }
+
+  /// The layers that read the stream, fitted to give what they gave, for the channels that stay.
+  private func fitReaders(
+    _ sublayer: any Sublayer, _ source: any Sublayer, _ original: [Matrix], _ current: [Matrix],
+    _ batches: [TokenBatch], _ result: inout Fitted
+  ) throws {
+    let readers = sublayer.groups[0], sources = source.groups[0]
+    let n = readers[0].matrix.inputs, all = sources[0].matrix.inputs
+    var moment = SecondMoment(width: n), cross = ProductMoment(outputs: all, inputs: n)
+    var before = SecondMoment(width: all)
+    for (place, batch) in batches.enumerated() {
+      let y = sublayer.run(current[place], batch, cache: nil, inputOf: 0)
+      let x = source.run(original[place], batch, cache: nil, inputOf: 0)
+      moment.add(y)
+      before.add(x)
+      cross.add(targets: x, inputs: y)
+    }
+    let mean = moment.mean(), shared = cross.mean(), originals = before.mean()
+    for (reader, full) in zip(readers, sources) {
+      // t = W x, so C = W E[x yᵀ], for the rows that stay.
+      let weight = full.matrix.decoded(), kept = result.checkpoint.keptRows(reader.weightName)
+      let rows = kept ?? Array(0..<weight.rows)
+      var targets = [Double](repeating: 0, count: rows.count * n)
+      ParallelLoop.parts(
+        of: &targets, count: rows.count, range: { $0 * n..<($0 + 1) * n }
+      ) { row, part in
+        for k in 0..<all {
+          let scale = Double(weight.values[rows[row] * all + k])
+          let line = shared.span.extracting(k * n..<(k + 1) * n)
+          for j in line.indices { part[j] += scale * line[j] }
+        }
+      }
+      try replace(
+        reader, moment: mean, targets: targets,
+        energy: LeastSquaresRepair.energy(of: weight, rows: rows, moment: originals), &result)
+    }
+  }
+
+  /// The layer that adds to the stream, fitted so that the stream behind it is what it was before the next branch that
+  /// stays. Moves both streams behind the branch.
+  private func fitWriter(
+    _ sublayer: any Sublayer, _ source: any Sublayer, through removed: Range<Int>,
+    _ original: inout [Matrix], _ current: inout [Matrix], _ batches: [TokenBatch],
+    _ result: inout Fitted
+  ) throws {
+    let last = sublayer.groups.count - 1
+    guard let writer = sublayer.groups[last].first, let full = source.groups[last].first else {
+      return
+    }
+    var moment = SecondMoment(width: writer.matrix.inputs)
+    var cross = ProductMoment(outputs: writer.matrix.outputs, inputs: writer.matrix.inputs)
+    var energy = 0.0, tokens = 0
+    let width = cut.cut.width, isCut = width.count < network.embedding.matrix.inputs
+    // A norm behind the addition makes the stream no sum of branches: there the branch's own sum is the target.
+    let isSum = (network as? any LanguageModel)?.rotatableStream != nil
+    for (place, batch) in batches.enumerated() {
+      let y = sublayer.run(current[place], batch, cache: nil, inputOf: last)
+      var target: Matrix
+      if isSum {
+        target = source.run(original[place], batch, cache: nil, inputOf: nil)
+        for branch in removed {
+          target = network.sublayers[branch].run(target, batch, cache: nil, inputOf: nil)
+        }
+        original[place] = target
+      } else {
+        target = full.apply(source.run(original[place], batch, cache: nil, inputOf: last))
+        target.add(original[place])
+        original[place] = source.run(original[place], batch, cache: nil, inputOf: nil)
+        for branch in removed {
+          original[place] = network.sublayers[branch].run(
+            original[place], batch, cache: nil, inputOf: nil)
+        }
+      }
+      if isCut { target = target.selectingColumns(width) }
+      target.subtract(current[place], bias: writer.bias)
+      moment.add(y)
+      cross.add(targets: target, inputs: y)
+      energy += target.values.reduce(0.0) { $0 + Double($1) * Double($1) }
+      tokens += target.rows
+    }
+    try replace(
+      writer, moment: moment.mean(), targets: cross.mean(),
+      energy: energy / Double(max(1, tokens)), &result)
+    for (place, batch) in batches.enumerated() {
+      current[place] = sublayer.run(current[place], batch, cache: nil, inputOf: nil)
+    }
+  }
+
+  /// - Parameter energy: The mean of |t|².
+  private func replace(
+    _ layer: Linear, moment: DoubleMatrix, targets: [Double], energy: Double,
+    _ result: inout Fitted
+  ) throws {
+    let start = ContinuousClock.now
+    let fitted = try fit.fit(layer.matrix.decoded(), moment: moment, targets: targets)
+    result.checkpoint.fitted[layer.weightName] = fitted
+    // As it will be stored, so that later layers see the rounding.
+    guard let stored = result.checkpoint.tensor(layer.weightName) else { return }
+    let matrix = FloatMatrix(stored)
+    layer.matrix = matrix
+    let error = LeastSquaresRepair.error(
+      of: matrix.decoded(), moment: moment, targets: targets, energy: energy)
+    let record = LayerRecord.fitted(
+      layer.weightName, encoding: stored.dtype.rawValue.lowercased(),
+      bitsPerWeight: matrix.bitsPerWeight, relativeError: energy > 0 ? error / energy : 0,
+      deadInputs: moment.diagonal.count { $0 == 0 })
+    let time = (ContinuousClock.now - start).components
+    result.records.append(
+      FittedLayer(
+        record: record, seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18))
+  }
+}
+
+extension Matrix {
+  /// Some columns.
+  fileprivate func selectingColumns(_ columns: [Int]) -> Matrix {
+    var result = Matrix(rows: rows, columns: columns.count)
+    for row in 0..<rows {
+      for (place, column) in columns.enumerated() {
+        result.values[row * columns.count + place] = values[row * self.columns + column]
+      }
+    }
+    return result
+  }
+
+  /// Takes another matrix and a row from each row.
+  fileprivate mutating func subtract(_ other: Matrix, bias: [Float]?) {
+    precondition(other.rows == rows && other.columns == columns)
+    for i in values.indices { values[i] -= other.values[i] }
+    guard let bias else { return }
+    for row in 0..<rows {
+      for column in 0..<columns { values[row * columns + column] -= bias[column] }
+    }
+  }
+}

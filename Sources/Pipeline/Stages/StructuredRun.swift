@@ -1,0 +1,226 @@
+// Structured pruning of a model: measures what its parts are worth, finds the sizes, cuts, fits.
+
+import Calibration
+import Checkpoints
+public import JSONDocuments
+import LinearAlgebra
+public import Networks
+import Pruning
+import Tensors
+
+/// What structured pruning made of a model.
+public struct StructureOutcome: Sendable, Equatable {
+  /// The sizes before and after.
+  public let before, after: StructuralSizes
+  /// The parameters before and after.
+  public let parametersBefore, parametersAfter: Int
+  /// For each layer the layers that its attention and its MLP come from.
+  public let origins: [[Int]]
+  /// What the search measured; empty without one.
+  public let candidates: [StructureCandidate]
+  /// Whether the search measured on text that calibration left out.
+  public let isHeldOut: Bool
+
+  /// What the lineage says.
+  public var json: JSONValue {
+    func sizes(_ s: StructuralSizes, _ parameters: Int) -> JSONValue {
+      [
+        "layers": .integer(s.layers), "heads": .integer(s.heads), "key_heads": .integer(s.keyHeads),
+        "ffn": .integer(s.inner), "width": .integer(s.width), "parameters": .integer(parameters),
+      ]
+    }
+    var object = JSONObject()
+    object["before"] = sizes(before, parametersBefore)
+    object["after"] = sizes(after, parametersAfter)
+    object["layers_from"] = .array(origins.map { .array($0.map { .integer($0) }) })
+    if !candidates.isEmpty {
+      object["search"] = .array(candidates.map(\.json))
+      object["held_out"] = .bool(isHeldOut)
+    }
+    return .object(object)
+  }
+}
+
+/// Cuts a model.
+struct StructuredRun {
+  let input: any Checkpoint
+  let request: StructuredPruning
+  let calibration: LoadedCalibration?
+  let progress: (String, Double) -> Void
+  let finished: (LayerRecord, Double) -> Void
+
+  /// Tokens that the search fits and measures each candidate with.
+  static let searchTokens = 16384
+
+  /// The network, or why its parts cannot be cut.
+  static func network(of input: any Checkpoint) throws -> any StructuredNetwork {
+    guard FamilyRegistry.family(of: input) != nil,
+      let network = try FamilyRegistry.network(of: input) as? any StructuredNetwork
+    else {
+      throw CheckpointError(
+        path: input.path,
+        .unsupported(
+          "structured pruning of an unknown architecture (magnitude makes single weights zero without one)"
+        ))
+    }
+    return network
+  }
+
+  /// What can be refused before any work.
+  static func check(_ request: StructuredPruning, _ input: any Checkpoint) throws {
+    try request.check()
+    let network = try network(of: input), space = space(network, input)
+    if request.importance == .taylor, !(network is any LanguageModel) {
+      throw StructureError.noGradients(family: network.family)
+    }
+    if let target = request.targetParameters {
+      guard target < space.parameters else {
+        throw StructureError.targetTooLarge(asked: target, parameters: space.parameters)
+      }
+      guard space.start(target) != nil else {
+        throw StructureError.targetTooSmall(asked: target, least: space.least)
+      }
+    } else {
+      _ = try request.sizes(of: network.structure)
+    }
+  }
+
+  private static func space(
+    _ network: any StructuredNetwork, _ input: any Checkpoint
+  ) -> StructureSpace {
+    let isTied = (network as? any LanguageModel)?.isTied == true
+    // A second copy of a tied head is left out.
+    let tensors = input.logicalTensors.filter { !isTied || $0.name != "lm_head.weight" }
+    return StructureSpace(
+      structure: network.structure, shapes: tensors.map { ($0.name, $0.shape) })
+  }
+
+  /// The checkpoint with the tensors that the result will have, and values that mean nothing. With a number of parameters
+  /// the sizes are those that the search starts from.
+  static func planned(
+    _ request: StructuredPruning, _ input: any Checkpoint
+  ) throws -> StructuredCheckpoint {
+    let network = try network(of: input), structure = network.structure
+    let sizes =
+      try request.targetParameters.flatMap { space(network, input).start($0) }
+      ?? request.sizes(of: structure)
+    let ranking = try StructuredMeasurement(
+      network: network, set: nil, importance: .order, cutsWidth: false, damping: request.damping
+    ) { _ in }.ranking()
+    let layers = try StructuredLayers(network: network, set: nil, importance: .order).branches(
+      removing: structure.sizes.layers - sizes.layers)
+    return StructuredCheckpoint(
+      input, structure,
+      cut: ranking.cut(
+        layers: StructuredCut.layers(of: layers), to: sizes, of: structure.sizes))
+  }
+
+  /// The lineage that the stage will write, with figures that are not known yet at zero; of a search its first candidate.
+  static func plannedLineage(
+    _ structure: StructuredPruning, _ request: PruneRequest, _ input: any Checkpoint,
+    calibration: JSONValue, parent: JSONValue
+  ) throws -> JSONValue {
+    let planned = try planned(structure, input), network = try network(of: input)
+    let space = space(network, input), after = planned.cut.sizes(of: network.structure.sizes)
+    let small = try FamilyRegistry.network(of: planned)
+    let layers =
+      structure.repairs
+      ? small.linearLayers.map {
+        LayerRecord.fitted(
+          $0.weightName,
+          encoding: planned.tensorType($0.weightName)?.dtype.rawValue.lowercased() ?? "",
+          bitsPerWeight: 0, relativeError: 0, deadInputs: 0)
+      } : []
+    let parameters = network.structure.parameters(space.shapes, sizes: after)
+    let outcome = StructureOutcome(
+      before: network.structure.sizes, after: after, parametersBefore: space.parameters,
+      parametersAfter: parameters,
+      origins: planned.cut.layers.map { [$0.attention, $0.mlp] },
+      candidates: structure.targetParameters == nil
+        ? [] : [StructureCandidate(sizes: after, parameters: parameters, loss: 0)],
+      isHeldOut: true)
+    return Lineage.entry(
+      stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
+      inputName: FilePath.name(of: input.path), inputHash: RunPlan.noHash,
+      calibration: calibration, work: PruneRun.work(layers, structure: outcome), parent: parent)
+  }
+
+  /// Does the work.
+  func run() throws -> (checkpoint: StructuredCheckpoint, outcome: StructureOutcome) {
+    let network = try Self.network(of: input), structure = network.structure
+    let space = Self.space(network, input)
+    let set = calibration?.set
+    let ranking = try measured {
+      try StructuredMeasurement(
+        network: network, set: set, importance: request.importance,
+        cutsWidth: request.targetParameters != nil || request.width != nil,
+        damping: request.damping
+      ) { progress("importance", $0) }.ranking()
+    }
+    let layers = StructuredLayers(
+      network: network, set: set, importance: set == nil ? .order : request.layerImportance)
+    func cut(_ sizes: StructuralSizes) throws -> StructuredCheckpoint {
+      let branches = try layers.branches(removing: structure.sizes.layers - sizes.layers)
+      let cut = ranking.cut(
+        layers: StructuredCut.layers(of: branches), to: sizes, of: structure.sizes)
+      return StructuredCheckpoint(
+        input, structure, cut: cut, normFactors: ranking.normFactors(cut.width))
+    }
+    var sizes: StructuralSizes, candidates: [StructureCandidate] = []
+    if let target = request.targetParameters, let calibration {
+      let probe = LossProbe(
+        network: network,
+        set: (calibration.rest ?? calibration.set).first(tokens: Self.searchTokens))
+      let part = calibration.set.first(tokens: Self.searchTokens)
+      let found = try StructuredSearch(
+        space: space, target: target,
+        measure: { sizes in
+          let fitted = try fit(cut(sizes), network, part) { _ in }
+          return try probe.loss(of: try FamilyRegistry.network(of: fitted.checkpoint))
+        }, progress: { progress("search, candidate \($0)", 0) }
+      ).run()
+      sizes = found.best.sizes
+      candidates = found.all
+    } else {
+      sizes = try request.sizes(of: structure)
+    }
+    let result = try fit(cut(sizes), network, set) { progress("repair", $0) }
+    for record in result.records { finished(record.record, record.seconds) }
+    return (
+      result.checkpoint,
+      StructureOutcome(
+        before: structure.sizes, after: sizes, parametersBefore: space.parameters,
+        parametersAfter: structure.parameters(space.shapes, sizes: sizes),
+        origins: result.checkpoint.cut.layers.map { [$0.attention, $0.mlp] },
+        candidates: candidates, isHeldOut: calibration?.rest != nil)
+    )
+  }
+
+  private func fit(
+    _ cut: StructuredCheckpoint, _ network: any StructuredNetwork, _ set: CalibrationSet?,
+    _ progress: @escaping (Double) -> Void
+  ) throws -> (checkpoint: StructuredCheckpoint, records: [FittedLayer]) {
+    guard request.repairs, let set else { return (cut, []) }
+    return try measured {
+      try StructuredRepair(
+        network: network, cut: cut, set: set, fit: LeastSquaresRepair(damping: request.damping),
+        progress: progress
+      ).run()
+    }
+  }
+
+  /// Statistics that cannot be factorized are the input's fault: infinite or NaN activations.
+  private func measured<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch is FactorizationError {
+      throw PruningError.badStatistics
+    }
+  }
+}
+
+/// A fitted layer's row of the table and the seconds it took.
+struct FittedLayer {
+  let record: LayerRecord
+  let seconds: Double
+}

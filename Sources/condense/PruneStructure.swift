@@ -1,0 +1,98 @@
+public import ArgumentParser
+import Pipeline
+public import Pruning
+
+/// The options of `prune` that make a smaller model.
+struct StructureOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "At most so many parameters stay, such as 15M; sizes are searched for.", valueName: "count"))
+  var targetParameters: String?
+  @Option(help: "Share of the attention heads that go, with their keys and values, such as 0.25.")
+  var heads: Double?
+  @Option(help: "Share of the MLPs' channels that go.") var ffn: Double?
+  @Option(help: "Share of the residual stream's channels that go.") var width: Double?
+  @Option(help: "Share of the layers that go.") var layers: Double?
+  @Option(
+    help:
+      "How heads and channels are chosen: order, magnitude, activation, taylor, reconstruction or curvature (default: curvature)."
+  )
+  var importance: ChannelImportance?
+  @Option(help: "How layers are chosen: order, influence or perplexity (default: influence).")
+  var layerImportance: LayerImportance?
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Fit what stays to give what all gave (default: yes).")
+  var repair: Bool?
+
+  /// Whether the model is to become smaller.
+  var isAsked: Bool {
+    targetParameters != nil || heads != nil || ffn != nil || width != nil || layers != nil
+  }
+
+  /// The options that ask for nothing by themselves.
+  private var others: [(String, Bool)] {
+    [
+      ("--importance", importance != nil), ("--layer-importance", layerImportance != nil),
+      ("--repair", repair != nil),
+    ]
+  }
+
+  /// What is asked for.
+  ///
+  /// - Parameter damping: Of the fit; nil takes the default.
+  func request(damping: Double?) throws -> StructuredPruning {
+    var structure = StructuredPruning()
+    if let targetParameters {
+      guard let count = ByteSize.parse(targetParameters), count > 0 else {
+        throw ValidationError(
+          "--target-parameters is '\(targetParameters)'; it must be a number such as 15M")
+      }
+      structure.targetParameters = count
+    }
+    structure.heads = heads
+    structure.ffn = ffn
+    structure.width = width
+    structure.layers = layers
+    structure.importance = importance ?? structure.importance
+    structure.layerImportance = layerImportance ?? structure.layerImportance
+    structure.repairs = repair ?? structure.repairs
+    structure.damping = damping ?? structure.damping
+    do throws(StructureError) {
+      try structure.check()
+    } catch {
+      throw ValidationError("\(error)")
+    }
+    return structure
+  }
+
+  /// Refuses options that would do nothing.
+  func validate(damping: Double?, hasCalibration: Bool) throws {
+    guard isAsked else {
+      if let option = others.first(where: { $0.1 }) {
+        throw ValidationError(
+          "\(option.0) does nothing without --target-parameters, --heads, --ffn, --width or --layers"
+        )
+      }
+      return
+    }
+    let structure = try request(damping: damping)
+    if layerImportance != nil, layers == nil, targetParameters == nil {
+      throw ValidationError("--layer-importance does nothing without --layers")
+    }
+    if importance != nil, layers != nil, heads == nil, ffn == nil, width == nil {
+      throw ValidationError("--importance does nothing for --layers (see --layer-importance)")
+    }
+    if damping == 0 {
+      throw ValidationError(
+        "--damping must be greater than 0 where weights are fitted behind a cut")
+    }
+    guard hasCalibration || !structure.needsCalibration else {
+      throw ValidationError(
+        "this needs --calibration FILE (order and magnitude with --no-repair do without)")
+    }
+  }
+}
+
+extension ChannelImportance: ExpressibleByArgument {}
+extension LayerImportance: ExpressibleByArgument {}
