@@ -106,6 +106,14 @@ public struct QuantizedWeight: Sendable {
     self.fallbacks = fallbacks
     self.deadInputs = deadInputs
   }
+
+  /// The same result in another form with the same weights.
+  public func stored(as encoded: EncodedMatrix) -> QuantizedWeight {
+    QuantizedWeight(
+      encoded: encoded, method: method, relativeError: relativeError,
+      roundingError: roundingError, isOutputError: isOutputError, fallbacks: fallbacks,
+      deadInputs: deadInputs)
+  }
 }
 
 /// A method that replaces a weight matrix by one in an encoding.

@@ -124,6 +124,15 @@ public struct SparseEncoding: WeightEncoding, Equatable {
     }
   }
 
+  /// What the zeros keep to, as far as the places say.
+  public var pattern: SparsityPattern {
+    switch places {
+    case .groups(let kept, let size): .groups(kept: kept, of: size)
+    case .bitmap(1): .unstructured
+    case .bitmap(let block): .blocks(block)
+    }
+  }
+
   /// How many masks of `size` bits have `kept` set; nil when they are too many for a digit.
   static func masks(kept: Int, of size: Int) -> Int? {
     guard (1..<size).contains(kept), size <= longestGroup else { return nil }

@@ -168,7 +168,7 @@ final class QuantizeWalk {
       setting.finished(layer.record, 0)
       return layer.encoded
     }
-    let result: QuantizedWeight, extras: LayerRecord.Extras
+    var result: QuantizedWeight, extras: LayerRecord.Extras
     do {
       let knowledge = knowledge(), original = weight.decoded()
       let quantizer = request.quantizer(
@@ -184,6 +184,11 @@ final class QuantizeWalk {
           original, statistics: knowledge.statistics, encoding: encoding)
       }
       extras = self.extras(result, of: original, name, knowledge.statistics)
+      if let pattern = zeroPattern(of: name),
+        let sparse = SparseEncoding.packed(result.encoded, pattern: pattern)
+      {
+        result = result.stored(as: sparse)
+      }
     } catch let error as QuantizationError {
       throw LayerError(path: setting.checkpoint.path, tensor: name, error)
     } catch let error as PruningError {
@@ -197,6 +202,14 @@ final class QuantizeWalk {
     rates?.note(name, bits: Double(layer.encoded.matrix.storedBits))
     setting.finished(layer.record, (ContinuousClock.now - start) / .seconds(1))
     return layer.encoded
+  }
+
+  /// What the zeros of a tensor keep to, where it has any on purpose.
+  private func zeroPattern(of name: String) -> SparsityPattern? {
+    if let goal = setting.zeros?[name] { return goal.pattern }
+    guard setting.wasPruned else { return nil }
+    let stored = setting.checkpoint.manifest[name]?.encoding as? SparseEncoding
+    return stored?.pattern ?? .unstructured
   }
 
   /// The matrices of a checkpoint without a known architecture, each for itself.
