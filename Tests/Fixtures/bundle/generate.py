@@ -3,7 +3,8 @@
 
     Tests/Fixtures/bundle/generate.py .build/release/condense
 
-The weights are random; rows of 37 columns end inside a group of 16 or 32 and, for most bits, inside a byte.
+The weights are random; rows of 37 columns end inside a group of 16 or 32 and, for most bits, inside a byte. Those under
+`sparse` have zeros in patterns, which are not stored.
 """
 
 import json
@@ -17,6 +18,9 @@ import numpy as np
 ENCODINGS = [f"int{bits}-{group}{sign}" for bits in range(2, 9) for group, sign in
              [("g16", ""), ("g32", "-sym"), ("channel", ""), ("channel", "-sym")]]
 ENCODINGS += [f"{levels}-{group}" for levels in ["fp8", "nf4"] for group in ["g16", "g32", "channel"]]
+# Patterns of zeros, each before floats of a type and before integers.
+ZEROS = {"bitmap": "0.7", "2of4": "2:4", "4of8": "4:8", "3of6": "3:6", "1x8": "1x8"}
+SPARSE = {"f32": "F32", "f16": "F16", "bf16": "BF16", "int4-g16": "F32", "int3-g32-sym": "F32", "int8-channel": "F32"}
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -40,14 +44,24 @@ def main():
     tensors["plain.bf16"] = ("BF16", (plain.view("<u4") >> 16).astype("<u2"))
     tensors["vector"] = ("F32", plain[0])
     tensors["zeros"] = ("F32", np.zeros((2, 37), "<f4"))
+    for zeros in ZEROS:
+        for name, dtype in SPARSE.items():
+            values = random.standard_normal((5, 96)).astype("<f4")
+            stored = {"F32": values, "F16": values.astype("<f2"), "BF16": (values.view("<u4") >> 16).astype("<u2")}
+            tensors[f"sparse.{zeros}.{name}"] = (dtype, stored[dtype])
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder, "mixed")
         source.mkdir()
         (source / "config.json").write_text('{"model_type": "none"}\n')
         save(source / "model.safetensors", tensors)
-        quantized, bundle = pathlib.Path(folder, "quantized"), HERE / "mixed.condensed"
+        pruned, quantized = pathlib.Path(folder, "pruned"), pathlib.Path(folder, "quantized")
+        bundle = HERE / "mixed.condensed"
+        goals = ["*=copy"] + [f"sparse.{name}.*={goal}" for name, goal in ZEROS.items()]
+        subprocess.run([condense, "prune", source, pruned, "--method", "magnitude", "--sparsity", "0.7", "--quiet",
+                        "--tensors", *goals], check=True)
         rules = [f"{name}={name}" for name in ENCODINGS] + ["zeros=int3-g16"]
-        subprocess.run([condense, "quantize", source, quantized, "--method", "rtn", "--quiet", "--encoding", *rules], check=True)
+        rules += [f"sparse.{zeros}.{name}={name}" for zeros in ZEROS for name in SPARSE if name.startswith("int")]
+        subprocess.run([condense, "quantize", pruned, quantized, "--method", "rtn", "--quiet", "--encoding", *rules], check=True)
         subprocess.run([condense, "pack", quantized, bundle, "--force", "--quiet"], check=True)
     reader = HERE.parent.parent / "interop/read_bundle.py"
     subprocess.run([sys.executable, reader, bundle], check=True)
