@@ -81,138 +81,178 @@ static inline size_t complete(kernel_rans_reader *reader, uint32_t lanes, const 
   return exceptions;
 }
 
-// A row's codes from the start on while every step of eight lanes has eight words left: no lane takes more
-// than one. Returns how many.
-typedef size_t decode_steps(kernel_rans_reader *reader, const uint32_t *tables, const uint32_t *map,
-                            const uint16_t *columns, int32_t largest, int8_t *out, uint32_t *places,
-                            int32_t *values, size_t *exceptions, size_t n);
+// A row on its way: codes up to `column` are decoded while every step of eight lanes has eight words left, since no
+// lane takes more than one.
+typedef struct {
+  const kernel_rans_row *row;
+  const uint8_t *from;
+  size_t left, column, exceptions;
+} progress;
 
-static size_t decode_steps_plain(kernel_rans_reader *reader, const uint32_t *tables,
-                                 const uint32_t *map, const uint16_t *columns, int32_t largest,
-                                 int8_t *out, uint32_t *places, int32_t *values,
-                                 size_t *exceptions, size_t n) {
-  size_t c = 0;
-  uint32_t x[LANES];
-  memcpy(x, reader->state, sizeof x);
-  const uint8_t *from = reader->words + 2 * reader->word;
-  size_t left = reader->word_count - reader->word;
-  for (; c + LANES <= n && left >= LANES; c += LANES) {
-    uint32_t entries[LANES], slots[LANES], used = 0, open = 0;
-    for (int j = 0; j < LANES; ++j) {
-      slots[j] = map[columns[c + j]];
-      uint32_t entry = tables[(slots[j] & ~7u) + (x[j] & MASK)];
-      entries[j] = entry;
-      x[j] = (entry & MASK) * (x[j] >> BITS) + (entry >> BITS & MASK);
-      out[c + j] = (int8_t)(entry >> 24);
-      open |= (uint32_t)(entry >> 24 == 0x80 || slots[j] & 7) << j;
-    }
-#pragma clang loop unroll(full)
-    for (int j = 0; j < LANES; ++j) {
-      uint32_t next = x[j];
-      uint16_t word;
-      memcpy(&word, from + 2 * used, 2);
-      uint32_t needs = (next >> 16) == 0;
-      // Without a branch, which would be missed every few codes.
-      x[j] = next << (needs << 4) | (word & (0u - needs));
-      used += needs;
-    }
-    from += 2 * used;
-    left -= used;
-    if (__builtin_expect(open != 0, 0))
-      *exceptions = complete(reader, open, entries, slots, largest, c, out, places, values,
-                             *exceptions);
+static inline progress begin(const kernel_rans_row *row) {
+  const kernel_rans_reader *reader = row->reader;
+  return (progress){row, reader->words + 2 * reader->word, reader->word_count - reader->word, 0, 0};
+}
+
+static inline int has_step(const progress *at, size_t n) {
+  return at->column + LANES <= n && at->left >= LANES;
+}
+
+// The rest of a row, with every check.
+static void end(progress *at, const uint32_t *tables, int32_t largest, size_t n) {
+  const kernel_rans_row *row = at->row;
+  kernel_rans_reader *reader = row->reader;
+  reader->word = reader->word_count - at->left;
+  for (size_t c = at->column; c < n; ++c) {
+    uint32_t slot = row->map[row->columns[c]];
+    int32_t value = careful(reader, c % LANES, tables + (slot & ~7u), slot & 7u);
+    int fits = value >= -largest && value <= largest;
+    row->out[c] = fits ? (int8_t)value : 0;
+    if (fits) continue;
+    row->places[at->exceptions] = (uint32_t)c;
+    row->values[at->exceptions++] = value;
   }
-  memcpy(reader->state, x, sizeof x);
-  reader->word = reader->word_count - left;
-  return c;
+}
+
+static inline void step_plain(progress *at, uint32_t *x, const uint32_t *tables, int32_t largest) {
+  const kernel_rans_row *row = at->row;
+  const size_t c = at->column;
+  uint32_t entries[LANES], slots[LANES], used = 0, open = 0;
+  for (int j = 0; j < LANES; ++j) {
+    slots[j] = row->map[row->columns[c + j]];
+    uint32_t entry = tables[(slots[j] & ~7u) + (x[j] & MASK)];
+    entries[j] = entry;
+    x[j] = (entry & MASK) * (x[j] >> BITS) + (entry >> BITS & MASK);
+    row->out[c + j] = (int8_t)(entry >> 24);
+    open |= (uint32_t)(entry >> 24 == 0x80 || slots[j] & 7) << j;
+  }
+#pragma clang loop unroll(full)
+  for (int j = 0; j < LANES; ++j) {
+    uint32_t next = x[j];
+    uint16_t word;
+    memcpy(&word, at->from + 2 * used, 2);
+    uint32_t needs = (next >> 16) == 0;
+    // Without a branch, which would be missed every few codes.
+    x[j] = next << (needs << 4) | (word & (0u - needs));
+    used += needs;
+  }
+  at->from += 2 * used;
+  at->left -= used;
+  at->column += LANES;
+  if (__builtin_expect(open != 0, 0))
+    at->exceptions = complete(row->reader, open, entries, slots, largest, c, row->out, row->places,
+                              row->values, at->exceptions);
+}
+
+static void decode_plain(progress *at, const uint32_t *tables, int32_t largest, size_t n) {
+  uint32_t x[LANES];
+  memcpy(x, at->row->reader->state, sizeof x);
+  while (has_step(at, n)) step_plain(at, x, tables, largest);
+  memcpy(at->row->reader->state, x, sizeof x);
 }
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#define V4 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,popcnt")))
 
 static int has_v4(void) {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 }
 
-// The same with the eight lanes in one register: words go to the lanes that need them by one expansion.
-__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,popcnt"))) static size_t
-decode_steps_v4(kernel_rans_reader *reader, const uint32_t *tables, const uint32_t *map,
-                const uint16_t *columns, int32_t largest, int8_t *out, uint32_t *places,
-                int32_t *values, size_t *exceptions, size_t n) {
-  size_t c = 0;
-  __m256i x = _mm256_loadu_si256((const __m256i *)reader->state);
+// The eight lanes in one register: words go to the lanes that need them by one expansion.
+V4 static inline __m256i step_v4(progress *at, __m256i x, const uint32_t *tables,
+                                 int32_t largest) {
+  const kernel_rans_row *row = at->row;
+  const size_t c = at->column;
+  const uint32_t *map = row->map;
+  const uint16_t *columns = row->columns + c;
   const __m256i mask = _mm256_set1_epi32(MASK), low = _mm256_set1_epi32(7);
-  const uint8_t *from = reader->words + 2 * reader->word;
-  size_t left = reader->word_count - reader->word;
-  for (; c + LANES <= n && left >= LANES; c += LANES) {
-    // Eight loads take less time than the instruction that gathers.
-    __m256i slots = _mm256_setr_epi32(
-        (int)map[columns[c]], (int)map[columns[c + 1]], (int)map[columns[c + 2]],
-        (int)map[columns[c + 3]], (int)map[columns[c + 4]], (int)map[columns[c + 5]],
-        (int)map[columns[c + 6]], (int)map[columns[c + 7]]);
-    __m256i index =
-        _mm256_add_epi32(_mm256_andnot_si256(low, slots), _mm256_and_si256(x, mask));
-    __m256i entries = _mm256_i32gather_epi32((const int *)tables, index, 4);
-    __m256i next = _mm256_add_epi32(
-        _mm256_mullo_epi32(_mm256_and_si256(entries, mask), _mm256_srli_epi32(x, BITS)),
-        _mm256_and_si256(_mm256_srli_epi32(entries, BITS), mask));
-    __mmask8 needs = _mm256_cmplt_epu32_mask(next, _mm256_set1_epi32(1 << 16));
-    __m256i words = _mm256_maskz_expand_epi32(
-        needs, _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)));
-    x = _mm256_or_si256(_mm256_mask_slli_epi32(next, needs, next, 16), words);
-    uint32_t used = (uint32_t)__builtin_popcount(needs);
-    from += 2 * used;
-    left -= used;
-    __m256i symbols = _mm256_srai_epi32(entries, 24);
-    _mm_storel_epi64((__m128i *)(out + c), _mm256_cvtepi32_epi8(symbols));
-    uint32_t open = _mm256_cmpeq_epi32_mask(symbols, _mm256_set1_epi32(ESCAPE)) |
-                    _mm256_test_epi32_mask(slots, low);
-    if (__builtin_expect(open == 0, 1)) continue;
+  // Eight loads take less time than the instruction that gathers.
+  __m256i slots = _mm256_setr_epi32((int)map[columns[0]], (int)map[columns[1]],
+                                    (int)map[columns[2]], (int)map[columns[3]],
+                                    (int)map[columns[4]], (int)map[columns[5]],
+                                    (int)map[columns[6]], (int)map[columns[7]]);
+  __m256i index = _mm256_add_epi32(_mm256_andnot_si256(low, slots), _mm256_and_si256(x, mask));
+  __m256i entries = _mm256_i32gather_epi32((const int *)tables, index, 4);
+  __m256i next = _mm256_add_epi32(
+      _mm256_mullo_epi32(_mm256_and_si256(entries, mask), _mm256_srli_epi32(x, BITS)),
+      _mm256_and_si256(_mm256_srli_epi32(entries, BITS), mask));
+  __mmask8 needs = _mm256_cmplt_epu32_mask(next, _mm256_set1_epi32(1 << 16));
+  __m256i words = _mm256_maskz_expand_epi32(
+      needs, _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)at->from)));
+  x = _mm256_or_si256(_mm256_mask_slli_epi32(next, needs, next, 16), words);
+  uint32_t used = (uint32_t)__builtin_popcount(needs);
+  at->from += 2 * used;
+  at->left -= used;
+  at->column += LANES;
+  __m256i symbols = _mm256_srai_epi32(entries, 24);
+  _mm_storel_epi64((__m128i *)(row->out + c), _mm256_cvtepi32_epi8(symbols));
+  uint32_t open = _mm256_cmpeq_epi32_mask(symbols, _mm256_set1_epi32(ESCAPE)) |
+                  _mm256_test_epi32_mask(slots, low);
+  if (__builtin_expect(open != 0, 0)) {
     uint32_t own[LANES], own_slots[LANES];
     memcpy(own, &entries, sizeof own);
     memcpy(own_slots, &slots, sizeof own_slots);
-    *exceptions =
-        complete(reader, open, own, own_slots, largest, c, out, places, values, *exceptions);
+    at->exceptions = complete(row->reader, open, own, own_slots, largest, c, row->out, row->places,
+                              row->values, at->exceptions);
   }
-  memcpy(reader->state, &x, sizeof x);
-  reader->word = reader->word_count - left;
-  return c;
+  return x;
+}
+
+V4 static void decode_v4(progress *at, const uint32_t *tables, int32_t largest, size_t n) {
+  __m256i x = _mm256_loadu_si256((const __m256i *)at->row->reader->state);
+  while (has_step(at, n)) x = step_v4(at, x, tables, largest);
+  _mm256_storeu_si256((__m256i *)at->row->reader->state, x);
+}
+
+// Two rows in turn: each waits for its own last step, and not for the other's.
+V4 static void decode_pair_v4(progress *at, const uint32_t *tables, int32_t largest, size_t n) {
+  progress a = at[0], b = at[1];
+  __m256i x = _mm256_loadu_si256((const __m256i *)a.row->reader->state);
+  __m256i y = _mm256_loadu_si256((const __m256i *)b.row->reader->state);
+  while (has_step(&a, n) && has_step(&b, n)) {
+    x = step_v4(&a, x, tables, largest);
+    y = step_v4(&b, y, tables, largest);
+  }
+  _mm256_storeu_si256((__m256i *)a.row->reader->state, x);
+  _mm256_storeu_si256((__m256i *)b.row->reader->state, y);
+  at[0] = a;
+  at[1] = b;
 }
 #else
 static int has_v4(void) { return 0; }
-#define decode_steps_v4 decode_steps_plain
+#define decode_v4 decode_plain
+static void decode_pair_v4(progress *at, const uint32_t *tables, int32_t largest, size_t n) {}
 #endif
 
-static size_t decode_row(decode_steps *steps, kernel_rans_reader *reader, const uint32_t *tables,
-                         const uint32_t *map, const uint16_t *columns, int32_t largest, int8_t *out,
-                         uint32_t *places, int32_t *values, size_t n) {
-  size_t exceptions = 0;
-  size_t c = steps(reader, tables, map, columns, largest, out, places, values, &exceptions, n);
-  for (; c < n; ++c) {
-    uint32_t slot = map[columns[c]];
-    int32_t value = careful(reader, c % LANES, tables + (slot & ~7u), slot & 7u);
-    int fits = value >= -largest && value <= largest;
-    out[c] = fits ? (int8_t)value : 0;
-    if (fits) continue;
-    places[exceptions] = (uint32_t)c;
-    values[exceptions++] = value;
+void kernel_rans_decode_rows(const kernel_rans_row *rows, size_t count, const uint32_t *tables,
+                             int32_t largest, size_t *exceptions, size_t n) {
+  const int v4 = has_v4();
+  for (size_t first = 0; first < count; first += 2) {
+    const size_t own = count - first < 2 ? 1 : 2;
+    progress at[2] = {begin(rows + first), begin(rows + first + own - 1)};
+    if (v4 && own == 2) decode_pair_v4(at, tables, largest, n);
+    for (size_t i = 0; i < own; ++i) {
+      if (v4)
+        decode_v4(at + i, tables, largest, n);
+      else
+        decode_plain(at + i, tables, largest, n);
+      end(at + i, tables, largest, n);
+      exceptions[first + i] = at[i].exceptions;
+    }
   }
-  return exceptions;
 }
 
-size_t kernel_rans_decode_row(kernel_rans_reader *reader, const uint32_t *tables,
-                              const uint32_t *map, const uint16_t *columns, int32_t largest,
-                              int8_t *out, uint32_t *places, int32_t *values, size_t n) {
-  return decode_row(has_v4() ? decode_steps_v4 : decode_steps_plain, reader, tables, map, columns,
-                    largest, out, places, values, n);
-}
-
-size_t kernel_rans_decode_row_plain(kernel_rans_reader *reader, const uint32_t *tables,
-                                    const uint32_t *map, const uint16_t *columns, int32_t largest,
-                                    int8_t *out, uint32_t *places, int32_t *values, size_t n) {
-  return decode_row(decode_steps_plain, reader, tables, map, columns, largest, out, places, values,
-                    n);
+void kernel_rans_decode_rows_plain(const kernel_rans_row *rows, size_t count,
+                                   const uint32_t *tables, int32_t largest, size_t *exceptions,
+                                   size_t n) {
+  for (size_t i = 0; i < count; ++i) {
+    progress at = begin(rows + i);
+    decode_plain(&at, tables, largest, n);
+    end(&at, tables, largest, n);
+    exceptions[i] = at.exceptions;
+  }
 }
 
 PER_CPU size_t kernel_rans_encode_row(uint32_t *state, const uint32_t *tables, const uint32_t *map,

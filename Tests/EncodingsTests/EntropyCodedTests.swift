@@ -146,28 +146,64 @@ private func roundTrips(_ matrix: IntegerCodes, _ encoded: EncodedMatrix) -> Boo
     let map: [UInt32] = [0, 4096, 8192, 4096 + 3]
     let columns = (0..<n).map { _ in UInt16(stream.integer(below: n == 512 ? 2 : 4)) }
     var results: [[Int32]] = []
-    for decode in [kernel_rans_decode_row, kernel_rans_decode_row_plain] {
+    for (decode, together) in [
+      (kernel_rans_decode_rows, 3), (kernel_rans_decode_rows, 1),
+      (kernel_rans_decode_rows_plain, 3),
+    ] {
+      var codes = [Int8](repeating: 0, count: 3 * n)
+      var places = [UInt32](repeating: 0, count: 3 * n),
+        values = [Int32](repeating: 0, count: 3 * n)
       var result: [Int32] = []
       bytes.withUnsafeBufferPointer { bytes in
         guard let start = bytes.baseAddress else { return }
-        var reader = kernel_rans_reader(
-          state: (1 << 16, 1 << 20, 77_777, 1 << 31, 99_999, 1 << 17, 123_456, 1 << 28),
-          words: start, word: 0, word_count: words, raw: start + 1, raw_bit: 3,
-          raw_count: bytes.count - 1, overrun: 0)
+        // Three readers, whose words end at different places.
+        var readers = (0..<3).map { index in
+          kernel_rans_reader(
+            state: (1 << 16, 1 << 20, 77_777, 1 << 31, 99_999, 1 << 17, 123_456, 1 << 28),
+            words: start, word: 0, word_count: words - 5 * index, raw: start + 1, raw_bit: 3,
+            raw_count: bytes.count - 1, overrun: 0)
+        }
         for _ in 0..<4 {
-          var codes = [Int8](repeating: 0, count: n)
-          var places = [UInt32](repeating: 0, count: n), values = [Int32](repeating: 0, count: n)
-          let count = decode(&reader, tables, map, columns, 63, &codes, &places, &values, n)
-          result += codes.map { Int32($0) } + places[..<count].map { Int32($0) } + values[..<count]
-          result += [Int32(reader.word), Int32(reader.raw_bit), Int32(reader.overrun)]
-          result += withUnsafeBytes(of: reader.state) {
-            $0.bindMemory(to: Int32.self).map { $0 }
+          var counts = [Int](repeating: 0, count: 3)
+          readers.withUnsafeMutableBufferPointer { readers in
+            map.withUnsafeBufferPointer { map in
+              columns.withUnsafeBufferPointer { columns in
+                codes.withUnsafeMutableBufferPointer { codes in
+                  places.withUnsafeMutableBufferPointer { places in
+                    values.withUnsafeMutableBufferPointer { values in
+                      let rows = (0..<3).map { index in
+                        kernel_rans_row(
+                          reader: readers.baseAddress! + index, map: map.baseAddress!,
+                          columns: columns.baseAddress!, out: codes.baseAddress! + index * n,
+                          places: places.baseAddress! + index * n,
+                          values: values.baseAddress! + index * n)
+                      }
+                      for first in stride(from: 0, to: 3, by: together) {
+                        var own = [Int](repeating: 0, count: together)
+                        decode(Array(rows[first..<first + together]), together, tables, 63, &own, n)
+                        for (index, count) in own.enumerated() { counts[first + index] = count }
+                      }
+                    }
+                  }
+                }
+              }
+            }
+          }
+          for index in 0..<3 {
+            let reader = readers[index]
+            let listed = index * n..<index * n + counts[index]
+            result += codes[index * n..<(index + 1) * n].map { Int32($0) }
+            result += places[listed].map { Int32($0) } + values[listed]
+            result += [Int32(reader.word), Int32(reader.raw_bit), Int32(reader.overrun)]
+            result += withUnsafeBytes(of: reader.state) {
+              $0.bindMemory(to: Int32.self).map { $0 }
+            }
           }
         }
       }
       results.append(result)
     }
-    #expect(results[0] == results[1])
+    #expect(results[0] == results[2] && results[1] == results[2])
   }
 
   @Test func unusualCodes() throws {

@@ -238,19 +238,27 @@ typedef struct {
   int overrun;                   ///< set to 1 when a word past the end was asked for
 } kernel_rans_reader;
 
-/// Decodes a row of n codes; any bytes decode to something. Code c has the table at map[columns[c]], whose
-/// lowest 3 bits are the code's raw low bits. Codes larger than `largest` (63...127) become 0 in `out` and are
-/// listed in `places` and `values`, room for n each; returns how many.
-size_t kernel_rans_decode_row(kernel_rans_reader *_Nonnull reader, const uint32_t *_Nonnull tables,
-                              const uint32_t *_Nonnull map, const uint16_t *_Nonnull columns,
-                              int32_t largest, int8_t *_Nonnull out, uint32_t *_Nonnull places,
-                              int32_t *_Nonnull values, size_t n);
+/// A row that is to be decoded: code c has the table at map[columns[c]], whose lowest 3 bits are the code's raw low bits.
+/// `places` and `values` have room for as many as there are codes.
+typedef struct {
+  kernel_rans_reader *_Nonnull reader;
+  const uint32_t *_Nonnull map;
+  const uint16_t *_Nonnull columns;
+  int8_t *_Nonnull out;
+  uint32_t *_Nonnull places;
+  int32_t *_Nonnull values;
+} kernel_rans_row;
+
+/// Decodes rows of n codes, each with a reader of its own; two take little more time than one. Any bytes decode to
+/// something. Codes larger than `largest` (63...127) become 0 in `out` and are listed in `places` and `values`; how many
+/// of each row goes to `exceptions`.
+void kernel_rans_decode_rows(const kernel_rans_row *_Nonnull rows, size_t count,
+                             const uint32_t *_Nonnull tables, int32_t largest,
+                             size_t *_Nonnull exceptions, size_t n);
 /// The same without the instructions of a newer CPU.
-size_t kernel_rans_decode_row_plain(kernel_rans_reader *_Nonnull reader,
-                                    const uint32_t *_Nonnull tables, const uint32_t *_Nonnull map,
-                                    const uint16_t *_Nonnull columns, int32_t largest,
-                                    int8_t *_Nonnull out, uint32_t *_Nonnull places,
-                                    int32_t *_Nonnull values, size_t n);
+void kernel_rans_decode_rows_plain(const kernel_rans_row *_Nonnull rows, size_t count,
+                                   const uint32_t *_Nonnull tables, int32_t largest,
+                                   size_t *_Nonnull exceptions, size_t n);
 /// Turns a row of k of a trellis (Trellis.swift) into codes, takes the columns' states on, and notes for each column
 /// `columns` + `odd` when its next code is odd, else `columns`. Exceptions are as kernel_rans_decode_row lists them.
 void kernel_trellis_follow(uint8_t *_Nonnull states, const uint16_t *_Nonnull columns, uint16_t odd,

@@ -30,15 +30,14 @@ struct DecodedCodes {
     unsafe codes.withUnsafeMutableBufferPointer { codes in
       // SAFETY: a block writes its own rows alone, and the loop ends before the buffer does.
       nonisolated(unsafe) let shared = unsafe codes
-      results = ParallelLoop.map(blocks.count) { index in
-        let rows = blocks[index].rows
-        let own = unsafe UnsafeMutableBufferPointer(
-          rebasing: shared[rows.lowerBound * inputs..<rows.upperBound * inputs])
-        return stream.withBytes { bytes in
+      // Two blocks in turn take little more time than one.
+      results = ParallelLoop.map((blocks.count + 1) / 2) { pair in
+        stream.withBytes { bytes in
           unsafe Self.decode(
-            blocks[index], bytes, map, head, inputs: inputs, into: own)
+            blocks[2 * pair..<min(2 * pair + 2, blocks.count)], bytes, map, head, inputs: inputs,
+            into: shared)
         }
-      }
+      }.flatMap { $0 }
     }
     for (index, result) in results.enumerated() {
       for (row, list) in result.exceptions { exceptions[row] = list }
@@ -51,66 +50,122 @@ struct DecodedCodes {
     var isDamaged = false
   }
 
+  /// What one block needs while it is decoded; the memory is `Scratch`'s.
+  @unsafe private struct Scratch: ~Copyable {
+    let readers: UnsafeMutablePointer<kernel_rans_reader>
+    let places: UnsafeMutablePointer<UInt32>
+    let values: UnsafeMutablePointer<Int32>
+    /// States of a trellis, and the places of the next row's tables.
+    let followed: UnsafeMutablePointer<UInt8>
+    let columns: UnsafeMutablePointer<UInt16>
+
+    init(blocks: Int, inputs: Int) {
+      unsafe readers = .allocate(capacity: blocks)
+      unsafe places = .allocate(capacity: blocks * inputs)
+      unsafe values = .allocate(capacity: blocks * inputs)
+      unsafe followed = .allocate(capacity: blocks * inputs)
+      unsafe columns = .allocate(capacity: blocks * inputs)
+    }
+
+    deinit {
+      unsafe readers.deallocate()
+      unsafe places.deallocate()
+      unsafe values.deallocate()
+      unsafe followed.deallocate()
+      unsafe columns.deallocate()
+    }
+  }
+
+  /// Decodes one or two blocks, row by row in turn; none after the first has more rows.
   private static func decode(
-    _ block: EntropyCodedStream.Block, _ bytes: RawSpan, _ map: SpreadMap,
-    _ head: EntropyCodedStream, inputs: Int, into target: UnsafeMutableBufferPointer<Int8>
-  ) -> Result {
-    var result = Result()
-    var places = [UInt32](repeating: 0, count: inputs)
-    var values = [Int32](repeating: 0, count: inputs)
-    var followed = [UInt8](repeating: 0, count: head.isTrellis ? inputs : 0)
-    var columns = map.columns
+    _ blocks: ArraySlice<EntropyCodedStream.Block>, _ bytes: RawSpan, _ map: SpreadMap,
+    _ head: EntropyCodedStream, inputs: Int, into codes: UnsafeMutableBufferPointer<Int8>
+  ) -> [Result] {
+    let blocks = Array(blocks)
+    var results = [Result](repeating: Result(), count: blocks.count)
+    let scratch = unsafe Scratch(blocks: blocks.count, inputs: inputs)
     unsafe bytes.withUnsafeBytes { bytes in
-      guard let start = bytes.baseAddress, let out = target.baseAddress else { return }
-      let states = unsafe start + block.start
-      let words = unsafe (states + EntropyCodedStream.stateBytes).assumingMemoryBound(
-        to: UInt8.self)
-      var reader = unsafe kernel_rans_reader(
-        state: (0, 0, 0, 0, 0, 0, 0, 0), words: words, word: 0, word_count: block.words,
-        raw: words + 2 * block.words, raw_bit: 0, raw_count: block.rawBytes, overrun: 0)
-      unsafe withUnsafeMutableBytes(of: &reader.state) { state in
-        unsafe state.copyMemory(
-          from: UnsafeRawBufferPointer(start: states, count: EntropyCodedStream.stateBytes))
+      guard let start = bytes.baseAddress, let out = codes.baseAddress else { return }
+      for (index, block) in blocks.enumerated() {
+        unsafe (scratch.readers + index).initialize(to: reader(of: block, start))
       }
       unsafe map.tables.withUnsafeBufferPointer { tables in
         unsafe map.map.withUnsafeBufferPointer { slots in
-          unsafe map.columns.withUnsafeBufferPointer { start in
+          unsafe map.columns.withUnsafeBufferPointer { first in
             guard let tables = tables.baseAddress, let slots = slots.baseAddress,
-              let start = start.baseAddress
+              let first = first.baseAddress
             else { return }
-            for (index, row) in block.rows.enumerated() {
-              if head.isTrellis, index % Trellis.segment == 0 {
-                for column in followed.indices { followed[column] = 0 }
-                columns = map.columns
+            for row in 0..<(blocks.first?.rows.count ?? 0) {
+              let active = blocks.count { row < $0.rows.count }
+              var rows = unsafe [kernel_rans_row]()
+              for index in 0..<active {
+                let number = blocks[index].rows.lowerBound + row
+                if row % Trellis.segment == 0 {
+                  unsafe (scratch.columns + index * inputs).update(from: first, count: inputs)
+                  unsafe (scratch.followed + index * inputs).update(repeating: 0, count: inputs)
+                }
+                unsafe rows.append(
+                  kernel_rans_row(
+                    reader: scratch.readers + index,
+                    map: slots + map.start(rowClass: head.rowClasses[number]),
+                    columns: scratch.columns + index * inputs, out: out + number * inputs,
+                    places: scratch.places + index * inputs,
+                    values: scratch.values + index * inputs))
               }
-              let rowClass = head.rowClasses[row]
-              let count = unsafe kernel_rans_decode_row(
-                &reader, tables, slots + map.start(rowClass: rowClass), columns,
-                head.isTrellis ? 63 : 127, out + index * inputs, &places, &values, inputs)
-              if head.isTrellis {
-                unsafe kernel_trellis_follow(
-                  &followed, start, map.odd, &columns, out + index * inputs, inputs, places,
-                  &values,
-                  count)
+              var counts = [Int](repeating: 0, count: active)
+              unsafe kernel_rans_decode_rows(
+                rows, active, tables, head.isTrellis ? 63 : 127, &counts, inputs)
+              for index in 0..<active {
+                let own = unsafe rows[index]
+                if head.isTrellis {
+                  unsafe kernel_trellis_follow(
+                    scratch.followed + index * inputs, first, map.odd,
+                    scratch.columns + index * inputs, own.out, inputs, own.places, own.values,
+                    counts[index])
+                }
+                guard counts[index] > 0 else { continue }
+                let list = (0..<counts[index]).map {
+                  unsafe Exception(column: Int(own.places[$0]), value: own.values[$0])
+                }
+                results[index].exceptions.append((blocks[index].rows.lowerBound + row, list))
               }
-              guard count > 0 else { continue }
-              let list = (0..<count).map {
-                Exception(column: Int(places[$0]), value: values[$0])
-              }
-              result.exceptions.append((row, list))
             }
           }
         }
       }
-      let state = unsafe reader.state
-      let ends = [
-        state.0, state.1, state.2, state.3, state.4, state.5, state.6, state.7,
-      ]
-      let ending = unsafe (reader.overrun, reader.word, (reader.raw_bit + 7) / 8)
-      result.isDamaged =
-        ending != (0, block.words, block.rawBytes) || ends.contains { $0 != 1 << 16 }
+      for (index, block) in blocks.enumerated() {
+        results[index].isDamaged = unsafe !isUsedUp(scratch.readers[index], block)
+      }
     }
-    return result
+    return results
+  }
+
+  /// A reader at the start of a block.
+  private static func reader(
+    of block: EntropyCodedStream.Block, _ stream: UnsafeRawPointer
+  ) -> kernel_rans_reader {
+    let states = unsafe stream + block.start
+    let words = unsafe (states + EntropyCodedStream.stateBytes).assumingMemoryBound(to: UInt8.self)
+    var reader = unsafe kernel_rans_reader(
+      state: (0, 0, 0, 0, 0, 0, 0, 0), words: words, word: 0, word_count: block.words,
+      raw: words + 2 * block.words, raw_bit: 0, raw_count: block.rawBytes, overrun: 0)
+    unsafe withUnsafeMutableBytes(of: &reader.state) { state in
+      unsafe state.copyMemory(
+        from: UnsafeRawBufferPointer(start: states, count: EntropyCodedStream.stateBytes))
+    }
+    return unsafe reader
+  }
+
+  /// Whether words and raw bits are used up exactly and all states are the first one again.
+  private static func isUsedUp(
+    _ reader: kernel_rans_reader, _ block: EntropyCodedStream.Block
+  ) -> Bool {
+    let state = unsafe reader.state
+    let ends = [
+      state.0, state.1, state.2, state.3, state.4, state.5, state.6, state.7,
+    ]
+    let ending = unsafe (reader.overrun, reader.word, (reader.raw_bit + 7) / 8)
+    return ending == (0, block.words, block.rawBytes) && ends.allSatisfy { $0 == 1 << 16 }
   }
 }
 
