@@ -196,8 +196,11 @@ private struct Alternation {
   /// What the nearest matrix with the asked zeros leaves out.
   private static func project(_ z: [Float], _ goal: SparsityGoal, _ fixed: [Bool]) -> [Bool] {
     var worth = Matrix(rows: goal.outputs, columns: goal.inputs, values: z)
-    for index in z.indices {
-      worth.values[index] = fixed[index] ? MaskSelection.ofZero : z[index] * z[index]
+    ParallelLoop.overRows(of: &worth.values, rowLength: goal.inputs, blockRows: 64) { rows, part in
+      let start = rows.lowerBound * goal.inputs
+      for index in 0..<part.count {
+        part[index] = fixed[start + index] ? MaskSelection.ofZero : part[index] * part[index]
+      }
     }
     var removed = MaskSelection.removed(worth, goal: goal, scope: .matrix)
     for index in removed.indices where fixed[index] { removed[index] = true }

@@ -30,9 +30,18 @@ enum MaskSelection {
       return removed(worth.values, columns: worth.columns, count: goal.zeros, scope: scope)
     case .groups(let kept, let size):
       var result = [Bool](repeating: false, count: worth.values.count)
-      for start in stride(from: 0, to: worth.values.count, by: size) {
-        for index in smallest(size - kept, of: worth.values[start..<start + size]) {
-          result[index] = true
+      ParallelLoop.parts(
+        of: &result, count: worth.rows, range: { worth.range(ofRow: $0) }
+      ) { row, part in
+        let own = worth.values.span.extracting(worth.range(ofRow: row))
+        for start in stride(from: 0, to: own.count, by: size) {
+          // The least of what is left, one by one: groups are short.
+          for _ in 0..<size - kept {
+            var least = -1
+            for index in start..<start + size
+            where !part[index] && (least < 0 || own[index] < own[least]) { least = index }
+            part[least] = true
+          }
         }
       }
       return result

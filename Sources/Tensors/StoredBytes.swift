@@ -88,6 +88,12 @@ import Glibc
     return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(rebasing: buffer[range])))
   }
 
+  /// Tells the system that the pages of a mapped file need not stay in memory; they come back when they are read.
+  public func releasePages() {
+    guard isMapped, let start = unsafe buffer.baseAddress else { return }
+    unsafe madvise(UnsafeMutableRawPointer(mutating: start), count, MADV_DONTNEED)
+  }
+
   /// Tells the system that the whole file will be read soon, from front to back.
   public func adviseSequentialReading() {
     guard isMapped, let start = unsafe buffer.baseAddress else { return }

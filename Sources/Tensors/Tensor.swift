@@ -39,6 +39,9 @@ public struct Tensor: Sendable {
   /// The last dimension; 1 for a scalar.
   public var columns: Int { shape.last ?? 1 }
 
+  /// Tells the system that the file behind the tensor need not stay in memory; nothing changes but how soon it is read.
+  public func releasePages() { storage.releasePages() }
+
   /// Calls `body` with the stored bytes, little-endian.
   public func withBytes<Result, Failure: Error>(
     _ body: (RawSpan) throws(Failure) -> Result

@@ -169,15 +169,19 @@ public struct RunPlan: Sendable {
     _ stage: QuantizeRun, _ assignment: EncodingAssignment, parent: JSONValue
   ) throws -> JSONValue {
     let calibration = try stage.loadCalibration()
+    let zeros = try stage.request.pruning.map { try PruneAssignment($0, to: stage.input) }
+    let wasPruned = Lineage.holds("prune", in: parent)
     let layers = assignment.items.compactMap { item -> LayerRecord? in
       guard case .encode(let encoding) = item.target else { return nil }
+      let isSparse = wasPruned || zeros?[item.site.name] != nil
       let method = item.method(asked: stage.request.method)
       return LayerRecord.planned(
         item.site, encoding: encoding, method: method.rawValue,
         isOutputError: calibration != nil && item.site.role != .embedding(isHead: false),
         extras: LayerRecord.Extras(
           bitsAboveLimit: stage.request.measuresLimit ? .some(0) : nil,
-          predictedDrift: stage.request.isAllocated ? 0 : nil))
+          predictedDrift: stage.request.isAllocated ? 0 : nil,
+          zeros: isSparse ? .init(asked: 0, reached: 0, share: 0) : nil))
     }
     return Lineage.entry(
       stage: "quantize", options: stage.request.json, seed: stage.request.calibration?.seed ?? 0,

@@ -16,6 +16,8 @@ struct BranchWalk {
   let statistics: (_ stream: LayerStream, _ group: Int) -> InputStatistics
   /// Changes a layer; the statistics are measured when they are asked for, once for a group.
   let change: (_ linear: Linear, _ statistics: () -> InputStatistics) throws -> Void
+  /// Hears of each branch that the walk has left behind.
+  var left: (_ sublayer: any Sublayer) -> Void = { _ in }
 
   /// Goes through all branches and leaves the stream behind the last one.
   func run(
@@ -25,6 +27,7 @@ struct BranchWalk {
       progress(Double(index) / Double(network.sublayers.count))
       try run(sublayer, stream)
       stream.advance()
+      left(sublayer)
     }
   }
 

@@ -139,10 +139,15 @@ struct FolderPlan {
     for (tensor, content) in contents {
       switch content {
       case .encode:
-        for part in finished[tensor.name]?.parts ?? [] { try writer.write(part) }
+        for part in finished[tensor.name]?.parts ?? [] {
+          try writer.write(part)
+          part.releasePages()
+        }
       case .carry(let entry):
         for part in try source.encodedMatrix(entry).parts { try writer.write(part) }
-      case .copy(let stored): try writer.write(stored)
+      case .copy(let stored):
+        try writer.write(stored)
+        stored.releasePages()
       }
     }
     try writer.finish()

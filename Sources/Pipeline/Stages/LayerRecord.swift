@@ -53,7 +53,7 @@ public struct LayerRecord: Sendable, Equatable {
     /// In the stored matrix.
     public let reached: Int
     /// `reached` over the number of weights.
-    public var share: Double
+    public let share: Double
   }
 
   /// See `Extras`.

@@ -67,7 +67,8 @@ final class PruneWalk {
         let (moment, cross) = stream.pairedInputs(ofGroup: group).means()
         return .asymmetric(moment: moment, cross: cross)
       },
-      change: { linear, statistics in try self.prune(linear, statistics: statistics) }
+      change: { linear, statistics in try self.prune(linear, statistics: statistics) },
+      left: { self.leave($0) }
     ).run(network, stream) { progress("prune", $0) }
     if let model = network as? any LanguageModel, !model.isTied {
       try prune(model.head) {
@@ -93,6 +94,19 @@ final class PruneWalk {
         stream.advance()
       }
       return .moment(stream.headInputs(of: model).mean())
+    }
+  }
+
+  /// What the walk has left behind is read again only when the folder is written: until then it stays in the files of
+  /// finished layers.
+  private func leave(_ sublayer: any Sublayer) {
+    for linear in sublayer.groups.flatMap({ $0 }) {
+      guard let layer = layers.last(where: { $0.record.tensor == linear.weightName }) else {
+        continue
+      }
+      linear.matrix = layer.encoded.matrix
+      checkpoint.tensor(linear.weightName)?.releasePages()
+      for part in layer.encoded.parts { part.releasePages() }
     }
   }
 
@@ -127,7 +141,7 @@ final class PruneWalk {
     let layer = FinishedLayer(
       record: LayerRecord(result, goal, name: name, encoded: encoded), encoded: encoded)
     try layer.write(to: path)
-    layers.append(layer)
+    layers.append(try FinishedLayer.read(path, tensor: name) ?? layer)
     finished(layer.record, (ContinuousClock.now - start) / .seconds(1))
     return layer.encoded
   }
