@@ -41,13 +41,16 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   public let damping: Double?
   /// Columns updated at once.
   public let blockSize: Int
+  /// Whether weights that are zero stay zero: then there is no trellis, on which not every column can take a zero.
+  public let keepsZeros: Bool
 
   /// The rates that can be asked for.
   public static let bitRange = 0.25...12.0
 
   /// A method for a goal.
   public init(
-    goal: Goal, outputs: OutputStatistics = .equal, damping: Double? = nil, blockSize: Int = 128
+    goal: Goal, outputs: OutputStatistics = .equal, damping: Double? = nil, blockSize: Int = 128,
+    keepsZeros: Bool = false
   ) {
     switch goal {
     case .bits(let bits, let slack): precondition(Self.bitRange.contains(bits) && slack > 0)
@@ -58,6 +61,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     self.outputs = outputs
     self.damping = damping
     self.blockSize = blockSize
+    self.keepsZeros = keepsZeros
   }
 
   /// A method for a rate.
@@ -114,11 +118,13 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
       for row in 0..<weight.rows { live.values[row * weight.columns + column] = 0 }
     }
     let outputFactor = try outputFactor()
+    let held = keepsZeros ? weight.values.map { $0 == 0 } : nil
     let rows = rowExponents(of: live, outputFactor)
     let start = Self.start(
       bits: expectedBits, deviations: Self.deviations(of: live, inputs: diagonal), rows)
     let (plan, fallbacks) = try plan(
-      live, moment, diagonal, rowExponents: rows, outputFactor: outputFactor, start: start)
+      live, moment, diagonal, held: held, rowExponents: rows, outputFactor: outputFactor,
+      start: start)
     let encoded = search(plan, start: start) { encoded in
       relativeError(weight, encoded, statistics: statistics)
     }
@@ -247,8 +253,8 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
   /// Everything that rounding needs. A group's damping is its water level over its weights' variance: (c²/12) / s²
   /// with steps c U_jj / (geometric mean of U).
   private func plan(
-    _ weight: Matrix, _ moment: DoubleMatrix, _ diagonal: [Double], rowExponents: [Int],
-    outputFactor: DoubleMatrix?, start: Double?
+    _ weight: Matrix, _ moment: DoubleMatrix, _ diagonal: [Double], held: [Bool]?,
+    rowExponents: [Int], outputFactor: DoubleMatrix?, start: Double?
   ) throws(QuantizationError) -> (plan: Plan, fallbacks: Int) {
     let alive = diagonal.indices.filter { diagonal[$0] > 0 }
     let mean = alive.isEmpty ? 1 : alive.reduce(0.0) { $0 + diagonal[$1] } / Double(alive.count)
@@ -282,7 +288,7 @@ public struct EntropyCodedGPTQ: WeightQuantizer, Equatable {
     }
     return (
       Plan(
-        weight: weight, moment: moment, isDead: diagonal.map { $0 == 0 },
+        weight: weight, moment: moment, isDead: diagonal.map { $0 == 0 }, held: held,
         rowExponents: rowExponents, dampings: dampings, outputFactor: outputFactor,
         isTrellis: isTrellis, blockSize: blockSize, sweeps: Self.sweeps),
       fallbacks

@@ -86,7 +86,7 @@ extension EntropyCodedGPTQ.Plan {
       for k in 0..<rows {
         for r in k + 1..<max(rows, k + 1) { shares[k * rows + r] = v(k, r) / v(k, k) }
       }
-      let u = group.factor, isDead = plan.isDead
+      let u = group.factor, plan = plan, first = range.lowerBound
       var codes = [Int32](repeating: 0, count: columns * rows)
       var aimed = [Float](repeating: 0, count: rows)
       var ownSteps = aimed
@@ -95,7 +95,7 @@ extension EntropyCodedGPTQ.Plan {
         w, rows: rows, columns: columns, factor: u, blockSize: plan.blockSize
       ) { column, values, errors in
         let inverse = 1 / u[column * columns + column]
-        if plan.isTrellis, !isDead[column] {
+        if plan.isTrellis, !plan.isDead[column] {
           for row in 0..<rows { ownSteps[row] = steps[column] * rowSteps[row] }
           var span = columnCodes.mutableSpan
           Trellis.roundPassing(
@@ -107,7 +107,8 @@ extension EntropyCodedGPTQ.Plan {
         for row in 0..<rows { aimed[row] = values[row] }
         for row in 0..<rows {
           let step = steps[column] * rowSteps[row]
-          let code = isDead[column] ? 0 : (aimed[row] / step).rounded(.toNearestOrEven)
+          let code =
+            plan.isHeld(first + row, column) ? 0 : (aimed[row] / step).rounded(.toNearestOrEven)
           let point = min(max(code, -0x1p30), 0x1p30)
           codes[row * columns + column] = Int32(point)
           let error = aimed[row] - point * step

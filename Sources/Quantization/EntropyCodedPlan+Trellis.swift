@@ -22,7 +22,7 @@ extension EntropyCodedGPTQ {
     let mean = Self.mean(rowExponents) / 8
     let square = octaves.reduce(0.0) { $0 + ($1 - mean) * ($1 - mean) }
     let spread = (square / Double(max(1, octaves.count))).squareRoot()
-    return weight.rows >= Self.trellisRows && expectedBits <= Self.trellisBits
+    return !keepsZeros && weight.rows >= Self.trellisRows && expectedBits <= Self.trellisBits
       && expectedBits >= Self.trellisSpread * spread
   }
 }

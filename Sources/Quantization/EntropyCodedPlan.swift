@@ -29,6 +29,8 @@ extension EntropyCodedGPTQ {
     let metric: [Float]
     /// Inputs that are always zero: their weights become 0.
     let isDead: [Bool]
+    /// `[outputs, inputs]`, weights that become 0; nil when none has to.
+    let held: [Bool]?
     /// The steps' exponents by column and by row, eighths of an octave.
     let exponents, rowExponents: [Int]
     /// `[outputs, outputs]`, V with (G + damping I)⁻¹ = Vᵀ V, when rows pass their errors on: then there is one group.
@@ -44,7 +46,8 @@ extension EntropyCodedGPTQ {
     ///   - dampings: Rows by what is added to H's diagonal for them, with U; the first group's U gives the
     ///     columns' steps.
     init(
-      weight: Matrix, moment: DoubleMatrix, isDead: [Bool], rowExponents: [Int],
+      weight: Matrix, moment: DoubleMatrix, isDead: [Bool], held: [Bool]? = nil,
+      rowExponents: [Int],
       dampings: [(rows: [Int], damping: Double, factor: DoubleMatrix)],
       outputFactor: DoubleMatrix? = nil, isTrellis: Bool = false, blockSize: Int, sweeps: Int
     ) {
@@ -53,6 +56,7 @@ extension EntropyCodedGPTQ {
       self.outputFactor = outputFactor?.values.map { Float($0) }
       self.sweeps = sweeps
       self.isDead = isDead
+      self.held = held
       self.blockSize = blockSize
       self.weight = weight
       self.rowExponents = rowExponents
@@ -107,6 +111,7 @@ extension EntropyCodedGPTQ {
       rowExponents = kept.map { plan.rowExponents[$0] }
       metric = plan.metric
       isDead = plan.isDead
+      held = plan.held.map { held in kept.flatMap { held[$0 * columns..<($0 + 1) * columns] } }
       exponents = plan.exponents
       precondition(plan.outputFactor == nil)
       outputFactor = nil
@@ -143,6 +148,11 @@ extension EntropyCodedGPTQ {
           cStride: n, rows: rows.count, columns: n, depth: n)
       }
       return result
+    }
+
+    /// Whether a weight becomes 0.
+    func isHeld(_ row: Int, _ column: Int) -> Bool {
+      isDead[column] || held?[row * weight.columns + column] ?? false
     }
 
     /// Rows that one piece of work rounds: a column of them is one vector, and one path of a trellis.
@@ -221,6 +231,11 @@ extension EntropyCodedGPTQ {
           roundIntegers(
             values, step: steps[column], divisor: divisor, codes: &columnCodes, errors: &errors)
         }
+        guard held != nil else { return }
+        for (index, row) in range.enumerated() where isHeld(group.rows[row], column) {
+          columnCodes[index] = 0
+          errors[index] = values[index] * divisor
+        }
       }
       var turned = [Int32](repeating: 0, count: rows * columns)
       for column in 0..<columns where !isDead[column] {
@@ -252,7 +267,8 @@ extension EntropyCodedGPTQ {
         var slope = target._mutatingExtracting(index * columns..<(index + 1) * columns)
         for _ in 0..<(isTrellis ? 0 : sweeps) {
           var hasMoved = false
-          for column in 0..<columns where !isDead[column] {
+          for column in 0..<columns
+          where !isHeld(group.rows[range.lowerBound + index], column) {
             let step = steps[column] * rowSteps[index]
             let curve = (metric[column * columns + column] + damping) * step
             let move = (slope[column] / curve).rounded()

@@ -104,7 +104,7 @@ struct Quantize: ParsableCommand {
   var pruning: PruningMethod?
   @Flag(
     inversion: .prefixedNo,
-    help: "gptq, qronos: what is zero stays zero (default: where the input was pruned).")
+    help: "gptq, qronos, ec: what is zero stays zero (default: where the input was pruned).")
   var keepZeros: Bool?
   @Flag(
     inversion: .prefixedNo,
@@ -159,9 +159,9 @@ struct Quantize: ParsableCommand {
   }
 
   private func validatePruning() throws {
-    if keepZeros != nil, method != .gptq, method != .qronos {
+    if keepZeros != nil, method != .gptq, method != .qronos, method != .ec {
       throw ValidationError(
-        "--keep-zeros does nothing with --method \(method.rawValue); it is for gptq and qronos")
+        "--keep-zeros does nothing with --method \(method.rawValue); it is for gptq, qronos and ec")
     }
     guard sparsity != nil || pattern != nil else {
       if pruning != nil {

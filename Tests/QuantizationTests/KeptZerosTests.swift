@@ -56,6 +56,40 @@ import Testing
     #expect(worst < 0.5 + 2e-4)
   }
 
+  /// Entropy-coded integers too, whatever their outputs count; and rounding around the zeros loses less than setting
+  /// them afterwards.
+  @Test(arguments: [0, 1, 2], [1.5, 3]) func entropyCoded(_ kind: Int, _ bits: Double) throws {
+    let weight = sparse(rows: 200, columns: 128)
+    let h = correlatedMoment(128)
+    let outputs: OutputStatistics =
+      switch kind {
+      case 0: .equal
+      case 1: .diagonal((0..<200).map { Double(1 + $0 % 5) })
+      default: .moment(correlatedMoment(200))
+      }
+    func run(_ keepsZeros: Bool) throws -> Matrix {
+      try EntropyCodedGPTQ(goal: .bits(bits), outputs: outputs, keepsZeros: keepsZeros)
+        .quantize(weight, moment: h, encoding: EntropyCoded()).encoded.matrix.decoded()
+    }
+    func error(_ decoded: Matrix) -> Double {
+      var sum = 0.0
+      for row in 0..<weight.rows {
+        let d = (0..<128).map {
+          Double(decoded.values[row * 128 + $0]) - Double(weight.values[row * 128 + $0])
+        }
+        for i in 0..<128 { for j in 0..<128 { sum += d[i] * h[i, j] * d[j] } }
+      }
+      return sum
+    }
+    let kept = try run(true)
+    #expect(weight.values.indices.allSatisfy { weight.values[$0] != 0 || kept.values[$0] == 0 })
+    var cut = try run(false)
+    #expect(cut.values.count { $0 == 0 } < kept.values.count { $0 == 0 })
+    for index in cut.values.indices where weight.values[index] == 0 { cut.values[index] = 0 }
+    guard kind == 0 else { return }
+    #expect(error(kept) < error(cut))
+  }
+
   @Test func blocksCannotKeepZeros() throws {
     let weight = sparse(rows: 8, columns: 256)
     let encoding = try #require(EncodingRegistry.encoding(named: "Q4_K"))

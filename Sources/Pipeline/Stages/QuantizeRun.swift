@@ -84,7 +84,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     case .smoothquant: SmoothQuant(search: search)
     case .ec:
       EntropyCodedGPTQ(
-        goal: rate ?? ownGoal, outputs: knowledge.outputs)
+        goal: rate ?? ownGoal, outputs: knowledge.outputs, keepsZeros: keepsZeros)
     case .gptq: gptq
     case .qronos: Qronos(gptq)
     }
@@ -97,8 +97,8 @@ public struct QuantizeRequest: Sendable, Equatable {
 
   /// Whether zeros stay on an encoding, as far as the request says; nil when that follows from the input.
   func keepsZeros(on encoding: any WeightEncoding, wasPruned: Bool) -> Bool {
-    guard method == .gptq || method == .qronos else { return false }
-    return keepsZeros ?? (wasPruned && Self.isGrid(encoding))
+    guard method == .gptq || method == .qronos || method == .ec else { return false }
+    return keepsZeros ?? (wasPruned && (Self.isGrid(encoding) || encoding is EntropyCoded))
   }
 
   /// The goal of an entropy-coded matrix for itself.

@@ -66,7 +66,7 @@ public struct QuantizeStageOptions: StageOptions {
   public var pattern: Located<String>?
   /// GPTQ: how they are chosen.
   public var pruning = PruningMethod.alps
-  /// GPTQ, Qronos: what is zero stays zero.
+  /// GPTQ, Qronos, ec: what is zero stays zero.
   public var keepZeros: Bool?
   /// GPTQ: inputs come from the layers that are quantized already, one linear layer after another.
   public var trueSequential = true
@@ -162,7 +162,7 @@ public struct QuantizeStageOptions: StageOptions {
       .init("pruning", \.pruning, .choice(), "GPTQ: how those zeros are chosen."),
       .init(
         "keep-zeros", \.keepZeros, .optional(.flag),
-        "GPTQ, Qronos: what is zero stays zero; by default where the input was pruned."),
+        "GPTQ, Qronos, ec: what is zero stays zero; by default where the input was pruned."),
       .init(
         "true-sequential", \.trueSequential, .flag,
         "GPTQ: a layer's inputs come from the layers that are quantized already."),
