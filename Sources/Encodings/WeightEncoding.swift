@@ -100,6 +100,7 @@ public enum EncodingRegistry {
     W8A8.self,
     GGUFBlocks.self,
     EntropyCoded.self,
+    LowRank.self,
   ]
 
   /// The encoding of a name, or nil when there is none.

@@ -13,11 +13,13 @@ public enum PruningMethod: String, Sendable, CaseIterable {
   case wanda
   /// Column by column with error feedback.
   case sparsegpt
+  /// Support and weights together, by alternating directions.
+  case alps
 
   /// Whether there is nothing to do without statistics of a layer's inputs.
   public var needsCalibration: Bool { self != .magnitude }
   /// Whether the weights that stay change, so that they can make up for what was removed.
-  public var updatesWeights: Bool { self == .sparsegpt }
+  public var updatesWeights: Bool { self == .sparsegpt || self == .alps }
 }
 
 /// How many weights of a matrix become zero, and where they may lie.
@@ -49,6 +51,24 @@ public struct SparsityGoal: Sendable, Equatable {
     case .blocks(let size): zeros = Int((sparsity * Double(count / size)).rounded()) * size
     }
   }
+}
+
+extension SparsityGoal {
+  /// The same matrix with another number of zeros, in whole blocks of the pattern.
+  public func with(zeros: Int) -> SparsityGoal {
+    precondition((0...outputs * inputs).contains(zeros))
+    return SparsityGoal(pattern: pattern, zeros: zeros, outputs: outputs, inputs: inputs)
+  }
+
+  private init(pattern: SparsityPattern, zeros: Int, outputs: Int, inputs: Int) {
+    self.pattern = pattern
+    self.zeros = zeros
+    self.outputs = outputs
+    self.inputs = inputs
+  }
+
+  /// Zeros over weights.
+  public var share: Double { Double(zeros) / Double(max(1, outputs * inputs)) }
 }
 
 /// Why a weight cannot be pruned.

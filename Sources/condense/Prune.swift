@@ -19,12 +19,19 @@ struct Prune: ParsableCommand {
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
-  @Option(name: .customLong("method"), help: "magnitude, wanda or sparsegpt (default: sparsegpt).")
+  @Option(
+    name: .customLong("method"),
+    help: "magnitude, wanda, sparsegpt or alps (default: sparsegpt).")
   var askedMethod: PruningMethod?
   @Option(help: "Share of the weights that become zero, such as 0.5; N:M says it itself.")
   var sparsity: Double?
   @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
   var pattern: String?
+  @Option(
+    help:
+      "How tensors share the zeros: uniform, owl (by outliers of each layer) or measured (by what the model feels of each) (default: uniform)."
+  )
+  var allocation: SparsityAllocation?
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
@@ -42,7 +49,7 @@ struct Prune: ParsableCommand {
   @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
   @Option(
     help:
-      "sparsegpt, and fits behind a cut: share of H's mean diagonal that is added to the diagonal (default: 0.01)."
+      "sparsegpt, alps, and fits behind a cut: share of H's mean diagonal that is added to the diagonal (default: 0.01)."
   )
   var damping: Double?
   @Option(help: "sparsegpt: columns whose masks are chosen together (default: 128).")
@@ -50,7 +57,7 @@ struct Prune: ParsableCommand {
   @Flag(
     inversion: .prefixedNo,
     help:
-      "sparsegpt: towards the outputs of the original model, which the pruned layers before no longer give (default: yes)."
+      "sparsegpt, alps: towards the outputs of the original model, which the pruned layers before no longer give (default: yes)."
   )
   var correction: Bool?
   @Flag(
@@ -92,6 +99,9 @@ struct Prune: ParsableCommand {
     guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
+    guard allocation == nil || allocation == .uniform || !calibration.isEmpty else {
+      throw ValidationError("--allocation \(allocation?.rawValue ?? "") needs --calibration FILE")
+    }
     try refuseUnused()
     do throws(SparsityRuleError) {
       _ = try weights()
@@ -104,35 +114,17 @@ struct Prune: ParsableCommand {
 
   /// An option that would do nothing is a mistake of the caller.
   private func refuseUnused() throws {
-    if structure.isAsked {
-      let ofWeights: [(String, Bool)] = [
-        ("--method", askedMethod != nil), ("--sparsity", sparsity != nil),
-        ("--pattern", pattern != nil), ("--tensors", !tensors.isEmpty),
-        ("--block-size", blockSize != nil), ("--correction", correction != nil),
-        ("--true-sequential", trueSequential != nil),
-      ]
-      if let option = ofWeights.first(where: { $0.1 }) {
-        throw ValidationError(
-          "\(option.0) is for single weights; the result here is a smaller model")
-      }
-      if calibration.isEmpty,
-        let option = [("--tokens", tokens != nil), ("--seed", seed != nil)]
-          .first(where: { $0.1 })
-      {
-        throw ValidationError("\(option.0) does nothing without --calibration")
-      }
-      return
+    if structure.isAsked { return try refuseOptionsOfWeights() }
+    if blockSize != nil, method != .sparsegpt {
+      throw ValidationError(
+        "--block-size does nothing with --method \(method.rawValue); it is for sparsegpt")
     }
-    let ofSparseGPT: [(String, Bool)] = [
-      ("--damping", damping != nil), ("--block-size", blockSize != nil),
+    let ofUpdates: [(String, Bool)] = [
+      ("--damping", damping != nil), ("--correction", correction != nil),
     ]
-    if method != .sparsegpt, let option = ofSparseGPT.first(where: { $0.1 }) {
+    if !method.updatesWeights, let option = ofUpdates.first(where: { $0.1 }) {
       throw ValidationError(
-        "\(option.0) does nothing with --method \(method.rawValue); it is for sparsegpt")
-    }
-    if correction != nil, !method.updatesWeights {
-      throw ValidationError(
-        "--correction does nothing with --method \(method.rawValue), which leaves the other weights as they are"
+        "\(option.0) does nothing with --method \(method.rawValue), which leaves the other weights as they are"
       )
     }
     let ofCalibration: [(String, Bool)] = [
@@ -144,11 +136,31 @@ struct Prune: ParsableCommand {
     }
   }
 
+  /// Options of single weights, where the result is a smaller model.
+  private func refuseOptionsOfWeights() throws {
+    let others: [(String, Bool)] = [
+      ("--method", askedMethod != nil), ("--sparsity", sparsity != nil),
+      ("--pattern", pattern != nil), ("--allocation", allocation != nil),
+      ("--tensors", !tensors.isEmpty), ("--block-size", blockSize != nil),
+      ("--correction", correction != nil),
+      ("--true-sequential", trueSequential != nil),
+    ]
+    if let option = others.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) is for single weights; the result here is a smaller model")
+    }
+    let ofCalibration = [("--tokens", tokens != nil), ("--seed", seed != nil)]
+    if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does nothing without --calibration")
+    }
+  }
+
   private func weights() throws(SparsityRuleError) -> WeightPruning {
     let name = pattern ?? "unstructured"
     guard let zeros = SparsityPattern(name) else { throw .unknownPattern(name) }
     var weights = try WeightPruning(method: method, pattern: zeros, sparsity: sparsity)
     for rule in tensors { weights.rules.append(try SparsityRule(rule)) }
+    weights.allocation = allocation ?? weights.allocation
+    try weights.checkAllocation()
     weights.damping = damping ?? weights.damping
     weights.blockSize = blockSize ?? weights.blockSize
     weights.correctsDrift = correction ?? weights.correctsDrift
@@ -194,3 +206,4 @@ struct Prune: ParsableCommand {
 }
 
 extension PruningMethod: ExpressibleByArgument {}
+extension SparsityAllocation: ExpressibleByArgument {}

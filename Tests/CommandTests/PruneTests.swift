@@ -56,9 +56,20 @@ import Testing
     try refuses(data + ["--sparsity", "0.5", "--tensors", "0.6"], status: 64, "is not NAMES=")
     // No row of the model is a multiple of 7, 11 or 13 at once.
     try refuses(data + ["--pattern", "5:251"], status: 65, "do not divide into 5:251's groups")
+    try refuses(
+      data + ["--pattern", "2:4", "--allocation", "owl", "--calibration", Samples.calibration],
+      status: 64, "same share of every tensor")
+    try refuses(
+      data + ["--sparsity", "0.5", "--allocation", "measured"], status: 64, "needs --calibration")
     try refuses(["--sparsity", "0.5"], status: 64, "needs --calibration")
     try refuses(
       data + ["--sparsity", "0.5", "--damping", "0.1"], status: 64, "--damping does nothing")
+    try refuses(
+      [
+        "--method", "alps", "--calibration", Samples.calibration, "--sparsity", "0.5",
+        "--block-size", "8",
+      ],
+      status: 64, "--block-size does nothing")
     try refuses(
       data + ["--sparsity", "0.5", "--no-correction"], status: 64, "--correction does nothing")
   }
@@ -88,6 +99,28 @@ import Testing
       #expect(layer["method"] == "sparsegpt")
     }
     #expect(try JSONValue(parsing: result.output)["layers"]?.array?.count == layers.count)
+  }
+
+  /// Tensors share unequally; their sum is exact, and a tensor with a goal of its own keeps it.
+  @Test(arguments: ["owl", "measured"]) func sharesAreExactInAll(_ allocation: String) throws {
+    let result = try prune(
+      "--sparsity", "0.6", "--allocation", allocation, "--calibration", Samples.calibration,
+      "--tokens", "1024", "--context", "64", "--method", "wanda", "--tensors", "*v_proj*=0.25")
+    #expect(result.status == 0, "\(result.error)")
+    var asked = 0, reached = 0, weights = 0.0, different: Set<Double> = []
+    for layer in try layers() {
+      let zeros = layer["zeros"]?.integer ?? 0, share = layer["sparsity"]?.number ?? 0
+      if layer["tensor"]?.string?.contains("v_proj") == true {
+        #expect(share == 0.25)
+        continue
+      }
+      let count = (Double(zeros) / share).rounded()
+      asked += Int((0.6 * count).rounded())
+      reached += zeros
+      weights += count
+      different.insert(share)
+    }
+    #expect(asked == reached && weights > 0 && different.count > 3)
   }
 
   /// A second stage with a smaller goal leaves the zeros that it finds, and says so.

@@ -158,6 +158,7 @@ extension PruningMethod {
     case .magnitude: Magnitude()
     case .wanda: Wanda()
     case .sparsegpt: SparseGPT()
+    case .alps: ALPS()
     }
   }
 }

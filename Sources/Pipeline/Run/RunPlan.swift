@@ -146,9 +146,8 @@ public struct RunPlan: Sendable {
     hits(
       assignment.items.map { item in
         guard let goal = item.goal else { return (item.rule, "copy", item.site.name) }
-        let share = Double(goal.zeros) / Double(max(1, goal.outputs * goal.inputs))
         return (
-          item.rule, "\(goal.pattern.name), \(Figures.text(share, 4)) zeros", item.site.name
+          item.rule, "\(goal.pattern.name), \(Figures.text(goal.share, 4)) zeros", item.site.name
         )
       })
   }

@@ -16,6 +16,8 @@ public struct PruneAssignment: Sendable {
     public let goal: SparsityGoal?
     /// The rule that decided, or why there is none.
     public let rule: String
+    /// Whether the goal is the common one, which tensors may share unequally.
+    public let isShared: Bool
   }
 
   /// The matrices in the order of the work.
@@ -47,10 +49,12 @@ public struct PruneAssignment: Sendable {
     let rule = weights.rules.last { site.isNamed($0.names) }
     var pattern = weights.pattern, sparsity = weights.sparsity
     switch (rule?.target, site.role) {
-    case (.copy?, _): return Item(site: site, goal: nil, rule: rule?.text ?? "")
+    case (.copy?, _):
+      return Item(site: site, goal: nil, rule: rule?.text ?? "", isShared: false)
     case (nil, .embedding), (nil, .head):
       return Item(
-        site: site, goal: nil, rule: "embeddings and heads are not pruned by default")
+        site: site, goal: nil, rule: "embeddings and heads are not pruned by default",
+        isShared: false)
     case (.sparsity(let own)?, _):
       if let its = pattern.sparsity, its != own {
         throw SparsityRuleError.contradiction(pattern: pattern.name, its: its, asked: own)
@@ -68,10 +72,24 @@ public struct PruneAssignment: Sendable {
     do throws(PruningError) {
       let goal = try SparsityGoal(
         pattern, sparsity: sparsity, outputs: site.outputs, inputs: site.inputs)
-      return Item(site: site, goal: goal, rule: rule?.text ?? "default")
+      return Item(
+        site: site, goal: goal, rule: rule?.text ?? "default",
+        isShared: rule == nil && site.role == .branch)
     } catch {
       throw LayerError(path: input.path, tensor: site.name, error)
     }
+  }
+
+  private init(items: [Item]) { self.items = items }
+
+  /// The same with other numbers of zeros.
+  func sharing(_ zeros: [String: Int]) -> PruneAssignment {
+    PruneAssignment(
+      items: items.map { item in
+        guard let own = zeros[item.site.name], let goal = item.goal else { return item }
+        return Item(
+          site: item.site, goal: goal.with(zeros: own), rule: item.rule, isShared: item.isShared)
+      })
   }
 
   /// The goal of a weight by name; nil when it stays as it is.

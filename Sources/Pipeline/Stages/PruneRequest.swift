@@ -42,9 +42,11 @@ public struct WeightPruning: Sendable, Equatable {
   public var pattern: SparsityPattern
   /// The share of zeros; N:M has its own.
   public var sparsity: Double
+  /// How tensors without a rule of their own share the zeros.
+  public var allocation = SparsityAllocation.uniform
   /// Other goals by tensor name; the last that matches counts.
   public var rules: [SparsityRule] = []
-  /// sparsegpt: this share of H's mean diagonal is added to the diagonal.
+  /// sparsegpt, alps: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
   /// sparsegpt: columns whose masks are chosen together.
   public var blockSize = 128
@@ -79,12 +81,20 @@ public struct WeightPruning: Sendable, Equatable {
     return own
   }
 
+  /// - Throws: `SparsityRuleError` when tensors are to share what the pattern fixes.
+  public func checkAllocation() throws(SparsityRuleError) {
+    if allocation != .uniform, pattern.sparsity != nil {
+      throw .cannotShare(pattern: pattern.name)
+    }
+  }
+
   /// The pruner of a matrix.
   var pruner: any WeightPruner {
     switch method {
     case .magnitude: Magnitude()
     case .wanda: Wanda()
     case .sparsegpt: SparseGPT(damping: damping, blockSize: blockSize)
+    case .alps: ALPS(damping: damping)
     }
   }
 
@@ -97,12 +107,13 @@ public struct WeightPruning: Sendable, Equatable {
     object["method"] = .string(method.rawValue)
     object["pattern"] = .string(pattern.name)
     object["sparsity"] = .number(sparsity)
+    object["allocation"] = .string(allocation.rawValue)
     if !rules.isEmpty { object["tensors"] = .array(rules.map { .string($0.text) }) }
-    if method == .sparsegpt {
+    if method == .sparsegpt { object["block-size"] = .integer(blockSize) }
+    if method.updatesWeights {
       object["damping"] = .number(damping)
-      object["block-size"] = .integer(blockSize)
+      object["correction"] = .bool(correctsDrift)
     }
-    if method.updatesWeights { object["correction"] = .bool(correctsDrift) }
     if isCalibrated { object["true-sequential"] = .bool(trueSequential) }
     return object
   }
@@ -173,6 +184,8 @@ public enum SparsityRuleError: Error, Sendable, Equatable, CustomStringConvertib
   case noPattern(rule: String)
   /// Names that match no matrix of the model.
   case matchesNothing(names: String, nearest: String?)
+  /// Zeros that cannot be shared: every group of the pattern has its own.
+  case cannotShare(pattern: String)
   /// A method that does not prune embeddings.
   case embedding(tensor: String, method: String)
   /// A matrix that is encoded already.
@@ -196,6 +209,9 @@ public enum SparsityRuleError: Error, Sendable, Equatable, CustomStringConvertib
     case .matchesNothing(let names, let nearest):
       "--tensors: '\(names)' matches no weight matrix"
         + (nearest.map { "; the nearest name is '\($0)'" } ?? "")
+    case .cannotShare(let pattern):
+      "--allocation does nothing with \(pattern), which makes the same share of every tensor zero; it is for "
+        + "unstructured and 1xB"
     case .embedding(let tensor, let method):
       "'\(tensor)' is an embedding, whose rows are read one by one: \(method) cannot weigh its columns (magnitude can)"
     case .encoded(let tensor, let encoding):

@@ -50,17 +50,17 @@ public struct PruneRun {
   func check() throws {
     switch request.target {
     case .weights(let weights):
-      guard weights.method.needsCalibration else { return }
+      let isUniform = weights.allocation == .uniform
+      guard weights.method.needsCalibration || !isUniform else { return }
+      let what =
+        weights.method.needsCalibration
+        ? weights.method.rawValue : "the allocation \(weights.allocation.rawValue)"
       guard FamilyRegistry.family(of: input) != nil else {
         throw CheckpointError(
           path: input.path,
-          .unsupported(
-            "\(weights.method.rawValue) on an unknown architecture (magnitude needs no forward pass)"
-          ))
+          .unsupported("\(what) on an unknown architecture (magnitude needs no forward pass)"))
       }
-      guard request.calibration != nil else {
-        throw PruningError.needsStatistics(method: weights.method.rawValue)
-      }
+      guard request.calibration != nil else { throw PruningError.needsStatistics(method: what) }
     case .structure(let structure):
       try StructuredRun.check(structure, input)
       guard request.calibration != nil || !structure.needsCalibration else {
@@ -76,7 +76,7 @@ public struct PruneRun {
     progress: @escaping (String, Double) -> Void = { _, _ in },
     finished: @escaping (LayerRecord, Double) -> Void = { _, _ in }
   ) throws -> StageResult {
-    let assignment = try assignment()
+    var assignment = try assignment()
     try check()
     let loaded = try loadCalibration(progress: progress)
     let inputHash = try inputHash ?? contentHash(of: input)
@@ -104,6 +104,7 @@ public struct PruneRun {
         result = StageResult(layers: records, calibration: nil, resumedLayers: 0, requantized: [])
         result.structure = cut.outcome
       case .weights(let weights):
+        assignment = try shared(weights, assignment, loaded, progress)
         let walk = PruneWalk(
           weights, assignment: assignment, checkpoint: input, output: output, progress: progress,
           finished: finished)
@@ -132,6 +133,23 @@ public struct PruneRun {
       throw error
     }
   }
+
+  /// The assignment with the zeros that each tensor gets.
+  private func shared(
+    _ weights: WeightPruning, _ assignment: PruneAssignment, _ loaded: LoadedCalibration?,
+    _ progress: @escaping (String, Double) -> Void
+  ) throws -> PruneAssignment {
+    guard weights.allocation != .uniform, let loaded else { return assignment }
+    return try SparsityPlanning(
+      weights: weights, assignment: assignment, network: try FamilyRegistry.network(of: input),
+      calibration: loaded.set,
+      probe: (loaded.rest ?? loaded.set).first(tokens: Self.sensitivityTokens), path: input.path,
+      progress: progress
+    ).shared()
+  }
+
+  /// Tokens of the drift of single tensors: their relations matter, and there are many tensors.
+  private static let sensitivityTokens = 4096
 
   /// What the folder will hold.
   func folderPlan(_ assignment: PruneAssignment) throws -> FolderPlan {

@@ -31,9 +31,11 @@ public struct PruneStageOptions: StageOptions {
   public var sparsity: Double?
   /// Where they may lie.
   public var pattern = Located("unstructured")
+  /// How tensors share the zeros.
+  public var allocation = SparsityAllocation.uniform
   /// Other goals by tensor name; the last that matches counts.
   public var overrides: [SparsityOverride] = []
-  /// sparsegpt: this share of H's mean diagonal is added to the diagonal.
+  /// sparsegpt, alps: this share of H's mean diagonal is added to the diagonal.
   public var damping = 0.01
   /// sparsegpt: columns whose masks are chosen together.
   public var blockSize = 128
@@ -51,12 +53,14 @@ public struct PruneStageOptions: StageOptions {
 
   /// All methods but magnitude need calibration text.
   public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
+    guard recipe.calibration == nil else { return nil }
     if asksForStructure {
       return structure.needsCalibration || targetParameters != nil
-        ? (recipe.calibration == nil ? ("structured pruning", "calibration") : nil) : nil
+        ? ("structured pruning", "calibration") : nil
     }
-    return method.needsCalibration && recipe.calibration == nil
-      ? ("method \(method.rawValue)", "calibration") : nil
+    if method.needsCalibration { return ("method \(method.rawValue)", "calibration") }
+    return allocation == .uniform
+      ? nil : ("allocation \(allocation.rawValue)", "calibration")
   }
 
   /// The keys.
@@ -65,8 +69,9 @@ public struct PruneStageOptions: StageOptions {
     fields: [
       .init(
         "method", \.method, .choice(),
-        "How the weights to remove are chosen: the smallest, Wanda (the smallest products of weight and input), or "
-          + "SparseGPT, which lets the others make up for them."),
+        "How the weights to remove are chosen: the smallest, Wanda (the smallest products of weight and input), "
+          + "SparseGPT, which lets the others make up for them column by column, or ALPS, which finds zeros and weights "
+          + "together: the least loss, and the most time."),
       .init(
         "sparsity", \.sparsity, .optional(.number(0...1)),
         "The share of weights that become zero, exact to the weight; greater than 0 and less than 1. N:M says it itself."
@@ -75,6 +80,10 @@ public struct PruneStageOptions: StageOptions {
         "pattern", \.pattern, .located("a pattern such as `unstructured`, `2:4` or `1x16`"),
         "Where zeros may lie: `unstructured`, `N:M` (at most N of M consecutive inputs stay) or `1xB` (blocks of B "
           + "inputs go together)."),
+      .init(
+        "allocation", \.allocation, .choice(),
+        "How the tensors that no override names share the zeros: all alike, by the outliers of each layer (OWL), or by "
+          + "what the model was measured to feel of each tensor. Not for N:M."),
       .init(
         "overrides", \.overrides,
         .map(
@@ -85,13 +94,13 @@ public struct PruneStageOptions: StageOptions {
           + "pruned only when they are named."),
       .init(
         "damping", \.damping, .number(0...1),
-        "SparseGPT: this share of H's mean diagonal is added to its diagonal."),
+        "SparseGPT, ALPS: this share of H's mean diagonal is added to its diagonal."),
       .init(
         "block-size", \.blockSize, .integer(1...65_536),
         "SparseGPT: columns whose masks are chosen together."),
       .init(
         "correction", \.correction, .flag,
-        "SparseGPT: towards the outputs of the original model, which the pruned layers before no longer give."
+        "SparseGPT, ALPS: towards the outputs of the original model, which the pruned layers before no longer give."
       ),
       .init(
         "true-sequential", \.trueSequential, .flag,
@@ -151,6 +160,12 @@ extension PruneStageOptions {
       } catch {
         throw RecipeError(at: override.target.place, .refused("\(error)"))
       }
+    }
+    weights.allocation = allocation
+    do throws(SparsityRuleError) {
+      try weights.checkAllocation()
+    } catch {
+      throw RecipeError(at: pattern.place, .refused("\(error)"))
     }
     weights.damping = damping
     weights.blockSize = blockSize
