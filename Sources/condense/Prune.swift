@@ -1,8 +1,8 @@
 public import ArgumentParser
 import Encodings
 import JSONDocuments
-import Pipeline
-public import Pruning
+public import Pipeline
+import Pruning
 
 struct Prune: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -21,8 +21,14 @@ struct Prune: ParsableCommand {
   @Argument(help: "The checkpoint folder to write.") var output: String
   @Option(
     name: .customLong("method"),
-    help: "magnitude, wanda, sparsegpt or alps (default: sparsegpt).")
-  var askedMethod: PruningMethod?
+    help:
+      "magnitude, wanda, sparsegpt or alps; or svd, which makes each matrix a product of two thin ones (default: sparsegpt)."
+  )
+  var askedMethod: PruneMethod?
+  @Option(help: "svd: share of the squares of singular values that stays, such as 0.95.")
+  var energy: Double?
+  @Option(help: "svd: rank of each matrix, as a share of its smaller side.")
+  var rankRatio: Double?
   @Option(help: "Share of the weights that become zero, such as 0.5; N:M says it itself.")
   var sparsity: Double?
   @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
@@ -96,6 +102,18 @@ struct Prune: ParsableCommand {
       try refuseUnused()
       return
     }
+    if !isLowRank, energy != nil || rankRatio != nil {
+      throw ValidationError("--energy and --rank-ratio are for --method svd")
+    }
+    if isLowRank {
+      guard !calibration.isEmpty else {
+        throw ValidationError("--method svd needs --calibration FILE")
+      }
+      guard damping != 0 else { throw ValidationError("--damping must be greater than 0 for svd") }
+      _ = try rank()
+      try refuseUnused()
+      return
+    }
     guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
@@ -110,11 +128,22 @@ struct Prune: ParsableCommand {
     }
   }
 
-  private var method: PruningMethod { askedMethod ?? .sparsegpt }
+  private var method: PruningMethod { askedMethod?.zeros ?? .sparsegpt }
+  private var isLowRank: Bool { askedMethod == .svd && !structure.isAsked }
+
+  private func rank() throws -> LowRankPruning {
+    do throws(LowRankError) {
+      var rank = try LowRankPruning(energy: energy, ratio: rankRatio)
+      rank.damping = damping ?? rank.damping
+      return rank
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
 
   /// An option that would do nothing is a mistake of the caller.
   private func refuseUnused() throws {
-    if structure.isAsked { return try refuseOptionsOfWeights() }
+    if structure.isAsked || isLowRank { return try refuseOptionsOfWeights() }
     if blockSize != nil, method != .sparsegpt {
       throw ValidationError(
         "--block-size does nothing with --method \(method.rawValue); it is for sparsegpt")
@@ -139,14 +168,17 @@ struct Prune: ParsableCommand {
   /// Options of single weights, where the result is a smaller model.
   private func refuseOptionsOfWeights() throws {
     let others: [(String, Bool)] = [
-      ("--method", askedMethod != nil), ("--sparsity", sparsity != nil),
+      ("--method", structure.isAsked && askedMethod != nil),
+      ("--energy", structure.isAsked && energy != nil),
+      ("--rank-ratio", structure.isAsked && rankRatio != nil), ("--sparsity", sparsity != nil),
       ("--pattern", pattern != nil), ("--allocation", allocation != nil),
       ("--tensors", !tensors.isEmpty), ("--block-size", blockSize != nil),
       ("--correction", correction != nil),
       ("--true-sequential", trueSequential != nil),
     ]
     if let option = others.first(where: { $0.1 }) {
-      throw ValidationError("\(option.0) is for single weights; the result here is a smaller model")
+      throw ValidationError(
+        "\(option.0) is for single weights; here whole matrices or parts of the model change")
     }
     let ofCalibration = [("--tokens", tokens != nil), ("--seed", seed != nil)]
     if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
@@ -172,7 +204,8 @@ struct Prune: ParsableCommand {
     let progress = common.start()
     let request = PruneRequest(
       structure.isAsked
-        ? .structure(try structure.request(damping: damping)) : .weights(try weights()),
+        ? .structure(try structure.request(damping: damping))
+        : isLowRank ? .rank(try rank()) : .weights(try weights()),
       calibration: calibration.isEmpty
         ? nil
         : CalibrationRequest(
@@ -205,5 +238,5 @@ struct Prune: ParsableCommand {
   }
 }
 
-extension PruningMethod: ExpressibleByArgument {}
+extension PruneMethod: ExpressibleByArgument {}
 extension SparsityAllocation: ExpressibleByArgument {}
