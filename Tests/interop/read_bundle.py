@@ -22,6 +22,7 @@ DTYPES = {
     "I8": "<i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "<u1",
 }
 ENCODING = re.compile(r"int([2-8])-(?:g(16|32|64|128|256)|(channel))(-sym)?")
+LOW_RANK = re.compile(r"low-rank-([1-9][0-9]{0,6})-(f16|bf16|f32)")
 LEVELS = re.compile(r"(fp8|nf4)-(?:g(16|32|64|128|256)|(channel))")
 NF4 = np.array([
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -137,6 +138,9 @@ class Bundle:
     def parts_of(self, name):
         """The encoding of a weight and the suffixes of its parts."""
         entry = self.weights[name]
+        match = LOW_RANK.fullmatch(entry["encoding"])
+        if match is not None:
+            return match, [":left", ":right"]
         match = LEVELS.fullmatch(entry["encoding"])
         if match is not None:
             return match, [":codes", ":scales"]
@@ -147,6 +151,8 @@ class Bundle:
 
     def decode(self, name):
         match, _ = self.parts_of(name)
+        if match.re is LOW_RANK:
+            return self.low_rank(name, int(match[1]), match[2].upper())
         levels = {"fp8": FP8, "nf4": NF4}.get(match[1])
         bits = int(match[1]) if levels is None else 8 if match[1] == "fp8" else 4
         shape = self.weights[name]["shape"]
@@ -167,6 +173,15 @@ class Bundle:
         levels = (codes.astype(np.int16) - zeros.astype(np.int16)[:, group]).astype(np.float32)
         return scales[:, group] * levels
 
+    def low_rank(self, name, rank, kind):
+        shape = self.weights[name]["shape"]
+        need(len(shape) == 2 and all(is_integer(d) and 0 <= d < 2**31 for d in shape), f"{name}: shape {shape}")
+        need(rank <= 2**20, f"{name}: rank {rank}")
+        for suffix, expected in ((":left", [shape[0], rank]), (":right", [rank, shape[1]])):
+            part = self.tensors.get(name + suffix)
+            need(part is not None and part["dtype"] == kind and part["shape"] == expected, name + suffix)
+        return self.floats(name + ":left") @ self.floats(name + ":right")
+
     def decoded(self):
         """Name and float32 values of every tensor as the model names it, in the order of the data."""
         owners = {}
@@ -180,7 +195,8 @@ class Bundle:
             elif not name.startswith(("pad:", "file:")):
                 yield name, self.floats(name)
         for name in self.weights:
-            need(name + ":codes" in self.tensors, f"{name}:codes is missing")
+            first = self.parts_of(name)[1][0]
+            need(name + first in self.tensors, f"{name}{first} is missing")
 
     def side_file(self, path):
         entry = self.manifest["side_files"][path]

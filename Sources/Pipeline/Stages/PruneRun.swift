@@ -116,7 +116,10 @@ public struct PruneRun {
           loaded?.set ?? CalibrationSet(sequences: [], tokensAsked: 0))
         plan = FolderPlan(
           source: input,
-          replaced: layers.map { ($0.record.tensor, $0.encoded.encoding, $0.record.method) })
+          // What stayed as it was is copied.
+          replaced: layers.filter { $0.encoded.encoding is LowRank }.map {
+            ($0.record.tensor, $0.encoded.encoding, $0.record.method)
+          })
         work = Self.work(layers.map { $0.record })
         result = StageResult(
           layers: layers.map { $0.record }, calibration: nil, resumedLayers: walk.resumedLayers,
@@ -177,8 +180,8 @@ public struct PruneRun {
     case .rank(let rank):
       FolderPlan(
         source: input,
-        replaced: try FamilyRegistry.network(of: input).linearLayers.map {
-          ($0.weightName, LowRankWalk.planned(rank, $0, input), "svd")
+        replaced: try FamilyRegistry.network(of: input).linearLayers.compactMap { linear in
+          LowRankWalk.planned(rank, linear, input).map { (linear.weightName, $0, "svd") }
         })
     case .weights(let weights):
       FolderPlan(
@@ -215,7 +218,7 @@ public struct PruneRun {
     if case .rank = request.target {
       let records = try FamilyRegistry.network(of: input).linearLayers.map {
         LayerRecord.fitted(
-          $0.weightName, encoding: plan.manifest[$0.weightName]?.encoding.name ?? "",
+          $0.weightName, encoding: plan.manifest[$0.weightName]?.encoding.name ?? "bf16",
           method: "svd", bitsPerWeight: 0, relativeError: 0, deadInputs: 0)
       }
       return Lineage.entry(

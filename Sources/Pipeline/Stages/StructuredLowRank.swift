@@ -183,15 +183,15 @@ final class LowRankWalk {
     return LowRank(rank: rank, dtype: dtype).encode(left: factors.left, right: factors.right)
   }
 
-  /// What a matrix will be: exact for a share of the rank; for a share of energy the largest that it may be.
+  /// What a matrix will be, nil for as it is: exact for a share of the rank; a share of energy is planned as if nothing
+  /// became smaller.
   static func planned(
     _ request: LowRankPruning, _ linear: Linear, _ checkpoint: any Checkpoint
-  ) -> any WeightEncoding {
+  ) -> LowRank? {
     let outputs = linear.matrix.outputs, inputs = linear.matrix.inputs
-    let dtype = dtype(of: linear.weightName, in: checkpoint)
-    let useful = LowRank.largestUsefulRank(outputs: outputs, inputs: inputs)
-    guard case .ratio(let ratio) = request.rule else { return PlainFloats(dtype) }
+    guard case .ratio(let ratio) = request.rule else { return nil }
     let rank = max(1, Int((ratio * Double(min(outputs, inputs))).rounded()))
-    return rank <= useful ? LowRank(rank: rank, dtype: dtype) : PlainFloats(dtype)
+    guard rank <= LowRank.largestUsefulRank(outputs: outputs, inputs: inputs) else { return nil }
+    return LowRank(rank: rank, dtype: Self.dtype(of: linear.weightName, in: checkpoint))
   }
 }
