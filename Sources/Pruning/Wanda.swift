@@ -4,17 +4,25 @@
 //          arXiv:2306.11695, Algorithm 1
 // Given    W [outputs, inputs]; the mean square of each input, H_jj
 // Result   W with zeros for the least |W_ij| ||x_j|| of each row or N:M group; what stays is not changed
+//          swaps, when asked for, refine the mask (DSnoT)
 // Differs  an input that calibration never saw counts as if it had 1e-10 of the mean square, so that its weights go by size;
 //          blocks go by their sum of squares
 // Checked  WandaTests: equals sorting in Double
 
+import Encodings
 public import LinearAlgebra
 public import Tensors
 
 /// Wanda.
 public struct Wanda: WeightPruner, Equatable {
-  /// The method.
-  public init() {}
+  /// Swaps of a row's removed weights against kept ones, at most; see `WeightSwaps`.
+  public let swaps: Int
+
+  /// The method; swaps need H, and cannot hold blocks together.
+  public init(swaps: Int = 0) {
+    precondition(swaps >= 0)
+    self.swaps = swaps
+  }
 
   /// `wanda`.
   public static let method = PruningMethod.wanda
@@ -28,7 +36,15 @@ public struct Wanda: WeightPruner, Equatable {
       throw .needsStatistics(method: Self.method.rawValue)
     }
     let worth = Self.worth(of: weight, diagonal: diagonal)
-    let removed = MaskSelection.removed(worth, goal: goal, scope: .row)
+    var removed = MaskSelection.removed(worth, goal: goal, scope: .row)
+    if swaps > 0 {
+      if case .blocks = goal.pattern { throw .cannotSwap(pattern: goal.pattern.name) }
+      guard let moment = statistics.moment else {
+        throw .needsStatistics(method: "swapping weights")
+      }
+      removed = WeightSwaps.refine(
+        weight, removed, moment: moment, pattern: goal.pattern, limit: swaps)
+    }
     return PrunedWeight(weight.without(removed), of: weight, statistics, method: Self.method)
   }
 

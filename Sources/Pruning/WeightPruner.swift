@@ -83,6 +83,8 @@ public enum PruningError: Error, Sendable, Equatable, CustomStringConvertible {
   case raggedColumns(pattern: String, columns: Int, multiple: Int)
   /// H cannot be factorized even with this much damping.
   case singular(damping: Double)
+  /// Blocks that single swaps would break.
+  case cannotSwap(pattern: String)
 
   /// One line without a full stop.
   public var description: String {
@@ -90,6 +92,7 @@ public enum PruningError: Error, Sendable, Equatable, CustomStringConvertible {
     case .notFinite(let count, let total):
       "\(count) of \(total) weights are infinite or NaN; repair the checkpoint first"
     case .needsStatistics(let method): "\(method) needs calibration text (--calibration FILE)"
+    case .cannotSwap(let pattern): "swaps of single weights would break the blocks of \(pattern)"
     case .badStatistics: "the calibration inputs are infinite or NaN"
     case .raggedColumns(let pattern, let columns, let multiple):
       "its rows of \(columns) do not divide into \(pattern)'s groups of \(multiple); choose another pattern "

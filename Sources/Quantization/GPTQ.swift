@@ -23,16 +23,20 @@ public struct GPTQ: WeightQuantizer, Equatable {
   public let actOrder: Bool
   /// How grids are chosen.
   public let search: GridSearch
+  /// What is zero stays zero: errors that are pushed onto it go on to later columns.
+  public let keepsZeros: Bool
 
   /// GPTQ with its options.
   public init(
-    damping: Double = 0.01, blockSize: Int = 128, actOrder: Bool = true, search: GridSearch = .mse
+    damping: Double = 0.01, blockSize: Int = 128, actOrder: Bool = true, search: GridSearch = .mse,
+    keepsZeros: Bool = false
   ) {
     precondition(damping >= 0 && blockSize > 0)
     self.damping = damping
     self.blockSize = blockSize
     self.actOrder = actOrder
     self.search = search
+    self.keepsZeros = keepsZeros
   }
 
   /// `gptq`.
@@ -50,7 +54,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
       throw .needsStatistics(method: Self.method.rawValue)
     }
     let feedback = try feedback(of: moment, encoding: encoding, method: Self.method)
-    let encoded = try round(weight, moment, feedback, onto: encoding)
+    let encoded = try round(weight, moment, feedback, held: held(of: weight), onto: encoding)
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
       relativeError: relativeError(weight, encoded, statistics: .moment(moment)),
@@ -78,7 +82,8 @@ public struct GPTQ: WeightQuantizer, Equatable {
     let order: [Int]
     switch encoding {
     case _ where GroupedEncoding(encoding) != nil: order = self.order(of: moment)
-    // A block is consecutive columns.
+    // A block is consecutive columns. Its scales and codes are searched together, without places that must be zero.
+    case is GGUFBlocks where keepsZeros: throw .cannotKeepZeros(encoding: encoding.name)
     case is GGUFBlocks: order = Array(0..<moment.size)
     default:
       throw .unsupportedPair(
@@ -88,16 +93,21 @@ public struct GPTQ: WeightQuantizer, Equatable {
     return Feedback(order: order, factor: factor, fallbacks: fallbacks)
   }
 
+  /// The places of a weight that stay zero, row-major; nil when none has to.
+  func held(of weight: Matrix) -> [Bool]? { keepsZeros ? weight.values.map { $0 == 0 } : nil }
+
   /// Algorithm 1 on a weight that has been checked.
+  ///
+  /// - Parameter held: Places that become zero, row-major.
   func round(
-    _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback,
+    _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback, held: [Bool]?,
     onto encoding: any WeightEncoding
   ) throws(QuantizationError) -> EncodedMatrix {
     if let blocks = encoding as? GGUFBlocks { return round(weight, feedback, onto: blocks) }
     guard let grouped = GroupedEncoding(encoding) else {
       preconditionFailure("feedback(of:encoding:method:) refused \(encoding.name)")
     }
-    return try round(weight, moment, feedback, onto: grouped)
+    return try round(weight, moment, feedback, held: held, onto: grouped)
   }
 
   private func order(of moment: DoubleMatrix) -> [Int] {
@@ -108,13 +118,14 @@ public struct GPTQ: WeightQuantizer, Equatable {
   }
 
   private func round(
-    _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback, onto encoding: GroupedEncoding
+    _ weight: Matrix, _ moment: DoubleMatrix, _ feedback: Feedback, held: [Bool]?,
+    onto encoding: GroupedEncoding
   ) throws(QuantizationError) -> EncodedMatrix {
     let grids = try GroupGrids(
       of: weight, encoding: encoding,
       importance: importance(.moment(moment), columns: weight.columns), search: search)
     let codes = round(
-      weight, grids, factor: feedback.factor, order: feedback.order, encoding: encoding)
+      weight, grids, feedback, held: held, encoding: encoding)
     return encoding.encode(
       outputs: weight.rows, inputs: weight.columns, codes: codes, grids: grids)
   }
@@ -133,8 +144,10 @@ public struct GPTQ: WeightQuantizer, Equatable {
 
   /// The codes `[outputs, inputs]`, in the columns' own order.
   private func round(
-    _ weight: Matrix, _ grids: GroupGrids, factor: [Float], order: [Int], encoding: GroupedEncoding
+    _ weight: Matrix, _ grids: GroupGrids, _ feedback: Feedback, held: [Bool]?,
+    encoding: GroupedEncoding
   ) -> [UInt8] {
+    let order = feedback.order
     let columns = weight.columns
     var codes = [UInt8](repeating: 0, count: weight.rows * columns)
     let pieces = (weight.rows + Self.rowsAtOnce - 1) / Self.rowsAtOnce
@@ -148,7 +161,7 @@ public struct GPTQ: WeightQuantizer, Equatable {
       let first = piece * Self.rowsAtOnce
       let rows = first..<min(first + Self.rowsAtOnce, weight.rows)
       let rounding = GPTQRounding(
-        weight, grids, rows: rows, factor: factor, order: order, encoding: encoding)
+        weight, grids, rows: rows, feedback, held: held, encoding: encoding)
       let codes = rounding.run(blockSize: blockSize)
       for column in 0..<columns {
         for row in 0..<rows.count {
@@ -176,15 +189,18 @@ private struct GPTQRounding {
   /// The group of each column.
   let groups: [Int]
   let encoding: GroupedEncoding
+  /// `[columns, rows]`: what becomes zero; empty when nothing has to.
+  let held: [Bool]
 
   init(
-    _ weight: Matrix, _ grids: GroupGrids, rows: Range<Int>, factor: [Float], order: [Int],
-    encoding: GroupedEncoding
+    _ weight: Matrix, _ grids: GroupGrids, rows: Range<Int>, _ feedback: GPTQ.Feedback,
+    held places: [Bool]?, encoding: GroupedEncoding
   ) {
+    let order = feedback.order
     let count = rows.count
     self.rows = count
     columns = weight.columns
-    u = factor
+    u = feedback.factor
     self.encoding = encoding
     let size = encoding.groupSize(inputs: weight.columns)
     let groupCount = encoding.groups(inputs: weight.columns)
@@ -196,6 +212,10 @@ private struct GPTQRounding {
       }
     }
     self.w = w
+    held =
+      places.map { places in
+        order.flatMap { column in rows.map { places[$0 * weight.columns + column] } }
+      } ?? []
     var scales = [Float](repeating: 0, count: groupCount * count)
     var zeros = scales
     for group in 0..<groupCount {
@@ -227,9 +247,18 @@ private struct GPTQRounding {
     errors: inout MutableSpan<Float>
   ) {
     let group = groups[column] * rows..<(groups[column] + 1) * rows
-    encoding.roundColumn(
-      values, scales: scales.span.extracting(group), inverses: inverses.span.extracting(group),
-      zeros: zeros.span.extracting(group), quantized: &errors, codes: &codes)
+    func round(_ values: Span<Float>) {
+      encoding.roundColumn(
+        values, scales: scales.span.extracting(group), inverses: inverses.span.extracting(group),
+        zeros: zeros.span.extracting(group), quantized: &errors, codes: &codes)
+    }
+    if held.isEmpty {
+      round(values)
+    } else {
+      // Zero is a point of every grid: a held place is rounded as if it carried no error.
+      let own = values.indices.map { held[column * rows + $0] ? 0 : values[$0] }
+      round(own.span)
+    }
     let inverse = 1 / u[column * columns + column]
     for i in values.indices { errors[i] = (values[i] - errors[i]) * inverse }
   }

@@ -43,7 +43,8 @@ public struct Qronos: WeightQuantizer, Equatable {
     let target = Self.target(of: weight, moment, cross, feedback)
     let count = countNotFinite(target.values.span)
     guard count == 0 else { throw .badStatistics }
-    let encoded = try rounding.round(target, moment, feedback, onto: encoding)
+    let encoded = try rounding.round(
+      target, moment, feedback, held: rounding.held(of: weight), onto: encoding)
     return QuantizedWeight(
       encoded: encoded, method: Self.method,
       relativeError: relativeError(weight, encoded, statistics: .moment(moment)),

@@ -49,6 +49,8 @@ public enum QuantizationError: Error, Sendable, Equatable, CustomStringConvertib
   case raggedColumns(encoding: String, columns: Int, multiple: Int)
   /// H cannot be factorized even with this much damping.
   case singular(damping: Double)
+  /// An encoding whose zeros cannot be kept while errors are pushed onto them.
+  case cannotKeepZeros(encoding: String)
 
   /// One line without a full stop.
   public var description: String {
@@ -63,6 +65,8 @@ public enum QuantizationError: Error, Sendable, Equatable, CustomStringConvertib
     case .raggedColumns(let encoding, let columns, let multiple):
       "its rows of \(columns) do not divide into \(encoding)'s blocks of \(multiple); choose another "
         + "encoding for it or copy it"
+    case .cannotKeepZeros(let encoding):
+      "error feedback onto \(encoding) cannot keep zeros; use group integers such as int4-g128, or --method rtn"
     case .badStatistics: "the calibration inputs are infinite or NaN"
     case .singular(let damping):
       "the second-moment matrix cannot be factorized with damping \(damping) of its mean diagonal; "

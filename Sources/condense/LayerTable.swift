@@ -26,6 +26,9 @@ final class LayerTable {
     }
     if let zeros = row.extras.zeros {
       line += "  \(Figures.text(100 * zeros.share, 3)) % zeros"
+      if zeros.reached < zeros.asked {
+        line += " (\(zeros.asked - zeros.reached) fewer than before)"
+      }
       if zeros.reached > zeros.asked {
         line += " (\(zeros.reached - zeros.asked) were more before)"
       }

@@ -60,6 +60,11 @@ struct Prune: ParsableCommand {
   var damping: Double?
   @Option(help: "sparsegpt: columns whose masks are chosen together (default: 128).")
   var blockSize: Int?
+  @Option(
+    help:
+      "wanda: swap at most so many removed weights of a row against kept ones while its error falls (DSnoT) (default: 0)."
+  )
+  var swaps: Int?
   @Flag(
     inversion: .prefixedNo,
     help:
@@ -117,6 +122,9 @@ struct Prune: ParsableCommand {
     guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
+    if let swaps, swaps < 0 {
+      throw ValidationError("--swaps is \(swaps); it must not be negative")
+    }
     guard allocation == nil || allocation == .uniform || !calibration.isEmpty else {
       throw ValidationError("--allocation \(allocation?.rawValue ?? "") needs --calibration FILE")
     }
@@ -147,6 +155,10 @@ struct Prune: ParsableCommand {
     if blockSize != nil, method != .sparsegpt {
       throw ValidationError(
         "--block-size does nothing with --method \(method.rawValue); it is for sparsegpt")
+    }
+    if swaps != nil, method != .wanda {
+      throw ValidationError(
+        "--swaps does nothing with --method \(method.rawValue); it is for wanda")
     }
     let ofUpdates: [(String, Bool)] = [
       ("--damping", damping != nil), ("--correction", correction != nil),
@@ -195,6 +207,7 @@ struct Prune: ParsableCommand {
     try weights.checkAllocation()
     weights.damping = damping ?? weights.damping
     weights.blockSize = blockSize ?? weights.blockSize
+    weights.swaps = swaps ?? weights.swaps
     weights.correctsDrift = correction ?? weights.correctsDrift
     weights.trueSequential = trueSequential ?? weights.trueSequential
     return weights

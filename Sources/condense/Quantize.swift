@@ -1,7 +1,9 @@
 import JSONDocuments
 public import ArgumentParser
 import Bundles
+import Encodings
 import Pipeline
+import Pruning
 public import Quantization
 
 struct Quantize: ParsableCommand {
@@ -90,6 +92,20 @@ struct Quantize: ParsableCommand {
       valueName: "share"))
   var smoothing: Double?
   @Option(help: "How grids are chosen: mse or minmax (default: mse).") var grid: GridSearch?
+  @Option(
+    help:
+      "gptq: share of the branches' weights that become zero in the same pass, such as 0.5; N:M says it itself."
+  )
+  var sparsity: Double?
+  @Option(help: "gptq: where those zeros may lie: unstructured, N:M such as 2:4, or 1xB.")
+  var pattern: String?
+  @Option(
+    help: "gptq: how they are chosen: magnitude, wanda, sparsegpt or alps (default: alps).")
+  var pruning: PruningMethod?
+  @Flag(
+    inversion: .prefixedNo,
+    help: "gptq, qronos: what is zero stays zero (default: where the input was pruned).")
+  var keepZeros: Bool?
   @Flag(
     inversion: .prefixedNo,
     help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
@@ -129,6 +145,7 @@ struct Quantize: ParsableCommand {
       throw ValidationError("--smoothing is \(smoothing); it must be 0 to 1")
     }
     try refuseUnused()
+    try validatePruning()
     guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
       throw ValidationError("--imatrix is for --method rtn without --calibration")
     }
@@ -139,6 +156,41 @@ struct Quantize: ParsableCommand {
       throw ValidationError("--encoding ENCODING is missing: what should the linear layers become?")
     }
     try validateGoal()
+  }
+
+  private func validatePruning() throws {
+    if keepZeros != nil, method != .gptq, method != .qronos {
+      throw ValidationError(
+        "--keep-zeros does nothing with --method \(method.rawValue); it is for gptq and qronos")
+    }
+    guard sparsity != nil || pattern != nil else {
+      if pruning != nil {
+        throw ValidationError("--pruning does nothing without --sparsity or --pattern")
+      }
+      return
+    }
+    guard method == .gptq else {
+      throw ValidationError("--sparsity and --pattern are for --method gptq")
+    }
+    if keepZeros != nil {
+      throw ValidationError("--keep-zeros does nothing with --sparsity or --pattern: zeros stay")
+    }
+    do throws(SparsityRuleError) {
+      _ = try zeros()
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
+
+  /// How weights become zero; nil when they do not.
+  private func zeros() throws(SparsityRuleError) -> WeightPruning? {
+    guard sparsity != nil || pattern != nil else { return nil }
+    let name = pattern ?? "unstructured"
+    guard let places = SparsityPattern(name) else { throw .unknownPattern(name) }
+    var pruning = try WeightPruning(
+      method: pruning ?? .alps, pattern: places, sparsity: sparsity)
+    pruning.damping = damping ?? pruning.damping
+    return pruning
   }
 
   private func validateGoal() throws {
@@ -258,6 +310,8 @@ struct Quantize: ParsableCommand {
     request.search = grid ?? request.search
     request.trueSequential = trueSequential ?? request.trueSequential
     request.imatrix = imatrix
+    request.pruning = try zeros()
+    request.keepsZeros = keepZeros
     if !request.usesGrids,
       let option = grid != nil ? "--grid" : actOrder != nil ? "--act-order" : nil
     {

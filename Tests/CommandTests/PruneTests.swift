@@ -123,6 +123,56 @@ import Testing
     #expect(asked == reached && weights > 0 && different.count > 3)
   }
 
+  /// Zeros and codes in one pass: every group of four holds two zeros, and a second quantization keeps them.
+  @Test func zerosAndCodesInOnePass() throws {
+    let calibration = ["--calibration", Samples.calibration, "--tokens", "1024", "--context", "64"]
+    let joint = try Command.run(
+      ["quantize", model, output, "--method", "gptq", "--encoding", "int4-g32", "--pattern", "2:4"]
+        + calibration)
+    #expect(joint.status == 0, "\(joint.error)")
+    let layers = try layers()
+    #expect(!layers.isEmpty)
+    for layer in layers {
+      #expect(layer["encoding"] == "int4-g32" && layer["method"] == "gptq")
+      #expect((layer["sparsity"]?.number ?? 0) >= 0.5)
+      #expect(layer["zeros_asked"]?.integer ?? .max <= layer["zeros"]?.integer ?? 0)
+    }
+    for (arguments, part) in [
+      (["--method", "rtn", "--pattern", "2:4"], "are for --method gptq"),
+      (["--method", "gptq", "--pruning", "wanda"], "--pruning does nothing"),
+      (["--method", "gptq", "--pattern", "2:4", "--keep-zeros"], "--keep-zeros does nothing"),
+      (["--method", "gptq", "--sparsity", "1"], "greater than 0 and less than 1"),
+    ] {
+      let result = try Command.run(
+        ["quantize", model, folder.file("other"), "--encoding", "int4-g32"] + arguments
+          + (arguments[1] == "rtn" ? [] : calibration))
+      #expect(result.status == 64 && result.error.contains(part), "\(result.error)")
+    }
+    let blocks = try Command.run(
+      [
+        "quantize", model, folder.file("other"), "--encoding", "*down_proj*=Q4_0", "--method",
+        "gptq", "--encoding", "int4-g32", "--sparsity", "0.5",
+      ] + calibration)
+    #expect(blocks.status == 65 && blocks.error.contains("cannot keep zeros"), "\(blocks.error)")
+  }
+
+  /// What was pruned stays pruned when it is quantized; without that, error feedback fills the zeros.
+  @Test func quantizingKeepsWhatWasPruned() throws {
+    let calibration = ["--calibration", Samples.calibration, "--tokens", "1024", "--context", "64"]
+    #expect(try prune("--method", "magnitude", "--sparsity", "0.5").status == 0)
+    for (name, flag) in [("kept", []), ("filled", ["--no-keep-zeros"])] {
+      let quantized = folder.file(name)
+      let result = try Command.run(
+        ["quantize", output, quantized, "--encoding", "int4-g32"] + flag + calibration)
+      #expect(result.status == 0, "\(result.error)")
+      let lineage = try JSONValue(parsing: Array(try Samples.bytes(quantized + "/lineage.json")))
+      for layer in lineage["work"]?["layers"]?.array ?? [] {
+        let asked = layer["zeros_asked"]?.integer ?? 0, reached = layer["zeros"]?.integer ?? 0
+        #expect(asked > 0 && (reached >= asked) == flag.isEmpty)
+      }
+    }
+  }
+
   /// A second stage with a smaller goal leaves the zeros that it finds, and says so.
   @Test func whatIsZeroStaysZero() throws {
     #expect(try prune("--method", "magnitude", "--sparsity", "0.6").status == 0)

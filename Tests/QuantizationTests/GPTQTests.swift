@@ -42,7 +42,8 @@ import Testing
   /// How far, in steps of the grid, the given codes are from those of Algorithm 1 without blocks: after each
   /// column the error of the given code is pushed on, so that one difference does not bring others.
   static func worstDistance(
-    _ weight: Matrix, _ h: DoubleMatrix, _ parts: QuantizedParts, damping: Double, actOrder: Bool
+    _ weight: Matrix, _ h: DoubleMatrix, _ parts: QuantizedParts, damping: Double, actOrder: Bool,
+    held: [Bool]? = nil
   ) -> Double {
     let n = weight.columns
     let diagonal = h.diagonal
@@ -61,7 +62,9 @@ import Testing
       for i in 0..<n {
         let column = order[i]
         let code = Double(parts.codes[row * n + column])
-        worst = max(worst, abs(parts.position(w[i], row, column) - code))
+        // A held place is rounded as zero, whatever was pushed onto it.
+        let isHeld = held?[row * n + column] ?? false
+        worst = max(worst, abs(parts.position(isHeld ? 0 : w[i], row, column) - code))
         let error = (w[i] - parts.point(row, column)) / u[i * n + i]
         for j in i..<n { w[j] -= error * u[i * n + j] }
       }

@@ -70,8 +70,10 @@ struct GoalSearch {
   ) throws -> (layers: [FinishedLayer], resumed: Int) {
     let walk = QuantizeWalk(
       .init(
-        request: request, output: output, checkpoint: stage.input, imatrix: imatrix,
-        knowledge: knowledge, sensitivities: sensitivities,
+        request: request, output: output, checkpoint: stage.input,
+        zeros: try request.pruning.map { try PruneAssignment($0, to: stage.input) },
+        wasPruned: try Lineage.holds("prune", in: Lineage.parent(of: stage.input)),
+        imatrix: imatrix, knowledge: knowledge, sensitivities: sensitivities,
         progress: progress, finished: finished),
       assignment: assignment, rates: rates, attempt: attempt)
     let layers = try walk.run(network: network, set: loaded?.set)

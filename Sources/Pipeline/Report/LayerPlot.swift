@@ -1,4 +1,5 @@
-// Relative output error of every layer: a strip for each kind of layer, from the first block to the last.
+// One figure of every layer, its output error or its share of zeros: a strip for each kind of layer, from the first block
+// to the last.
 
 /// The strips of a layer plot.
 struct LayerGroups {
@@ -11,12 +12,14 @@ struct LayerGroups {
   }
 
   private(set) var groups: [Group] = []
-  /// Layers that a logarithmic axis cannot show.
+  /// Layers without a positive figure, which an axis may not be able to show.
   private(set) var withoutError = 0
 
-  init(_ layers: [LayerResult]) {
+  init(
+    _ layers: [LayerResult], figure: (LayerResult) -> Double? = { $0.relativeOutputError }
+  ) {
     for layer in layers {
-      guard let error = layer.relativeOutputError, error.isFinite, error > 0 else {
+      guard let value = figure(layer), value.isFinite, value > 0 else {
         withoutError += 1
         continue
       }
@@ -52,13 +55,28 @@ struct LayerGroups {
 }
 
 extension Markup {
-  /// The plot, or `nil` when no layer has an error to show.
+  /// The plot of output errors, or `nil` when no layer has an error to show.
   static func layerPlot(_ layers: [LayerResult], title: String) -> Markup? {
-    let strips = LayerGroups(layers).groups
+    layerPlot(layers, title: title, figure: { $0.relativeOutputError }) {
+      PlotScale.logarithmic($0, from: $1, to: $2)
+    }
+  }
+
+  /// The plot of shares of zeros, or `nil` when no layer was pruned.
+  static func sparsityPlot(_ layers: [LayerResult], title: String) -> Markup? {
+    layerPlot(layers, title: title, figure: { $0.sparsity }) {
+      PlotScale.linear($0, from: $1, to: $2, count: 5)
+    }
+  }
+
+  private static func layerPlot(
+    _ layers: [LayerResult], title: String, figure: (LayerResult) -> Double?,
+    scale makeScale: ([Double], _ bottom: Double, _ top: Double) -> PlotScale
+  ) -> Markup? {
+    let strips = LayerGroups(layers, figure: figure).groups
     guard !strips.isEmpty else { return nil }
     let (width, left, right, top, bottom) = (1016.0, 52.0, 8.0, 12.0, 250.0)
-    let errors = strips.flatMap { $0.layers.compactMap(\.relativeOutputError) }
-    let scale = PlotScale.logarithmic(errors, from: bottom, to: top)
+    let scale = makeScale(strips.flatMap { $0.layers.compactMap(figure) }, bottom, top)
     var pieces = gridLines(scale, from: left, to: width - right)
 
     // A strip is as wide as its number of layers, but wide enough for its name.
@@ -81,7 +99,7 @@ extension Markup {
       let count = strip.layers.count
       for (position, layer) in strip.layers.enumerated() {
         let share = count == 1 ? 0.5 : (Double(position) + 0.5) / Double(count)
-        pieces.append(dot(layer, at: x + 8 + share * inner, scale))
+        pieces.append(dot(layer, figure(layer) ?? 0, at: x + 8 + share * inner, scale))
       }
       let middle = x + span / 2
       let turn = "rotate(-35 \(coordinate(middle + 4)) \(coordinate(bottom + 18)))"
@@ -96,12 +114,13 @@ extension Markup {
     return plot(width: width, height: height, title: title, pieces)
   }
 
-  private static func dot(_ layer: LayerResult, at x: Double, _ scale: PlotScale) -> Markup {
-    let error = layer.relativeOutputError ?? 0
-    let note = "\(layer.tensor): \(ReportNumbers.significant(error)), \(layer.encoding)"
+  private static func dot(
+    _ layer: LayerResult, _ value: Double, at x: Double, _ scale: PlotScale
+  ) -> Markup {
+    let note = "\(layer.tensor): \(ReportNumbers.significant(value)), \(layer.encoding)"
     return .element(
       "circle",
-      attributes([("cx", x), ("cy", scale.position(error)), ("r", 3.2)])
+      attributes([("cx", x), ("cy", scale.position(value)), ("r", 3.2)])
         + [("class", layer.fallbacks > 0 ? "dot fallback" : "dot")], [.element("title", [], note)])
   }
 }

@@ -49,6 +49,7 @@ extension RunReport {
       )
     }
     sections += stages.compactMap(layerPlot)
+    sections += stages.compactMap(sparsityPlot)
     if !stages.isEmpty { sections.append(section("Stages", nil, stages.map(lineage))) }
     sections += stages.filter { !$0.layers.isEmpty }.map(layerTable)
     sections.append(.element("footer", [], "Made by condense \(toolVersion)."))
@@ -132,6 +133,20 @@ extension RunReport {
   }
 
   // MARK: layers and stages
+
+  private func sparsityPlot(of stage: StageReport) -> Markup? {
+    let title = "Zeros by layer, \(stage.name)"
+    guard let plot = Markup.sparsityPlot(stage.layers, title: title) else { return nil }
+    return .element(
+      "section", [],
+      [
+        .element("h2", [], [.text("Zeros by layer, "), .element("code", [], stage.name)]),
+        .element(
+          "p", [],
+          "Share of weights that are zero, by kind of layer, from the first block to the last."),
+        plot,
+      ])
+  }
 
   private func layerPlot(of stage: StageReport) -> Markup? {
     let title = "Output error by layer, \(stage.name)"

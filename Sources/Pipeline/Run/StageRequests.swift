@@ -2,6 +2,7 @@
 
 import Checkpoints
 import Encodings
+import Pruning
 import Quantization
 import Tensors
 
@@ -37,7 +38,23 @@ extension QuantizeStageOptions {
     request.rotationSeed = recipe.calibration?.seed ?? 0
     request.search = grid
     request.trueSequential = trueSequential
+    request.pruning = try zeros()
+    request.keepsZeros = keepZeros
     return request
+  }
+
+  /// How weights become zero in the same pass; nil when they do not.
+  private func zeros() throws(RecipeError) -> WeightPruning? {
+    guard sparsity != nil || pattern != nil else { return nil }
+    let name = pattern ?? Located("unstructured", at: encoding.place)
+    do throws(SparsityRuleError) {
+      guard let places = SparsityPattern(name.value) else { throw .unknownPattern(name.value) }
+      var pruning = try WeightPruning(method: pruning, pattern: places, sparsity: sparsity)
+      pruning.damping = damping
+      return pruning
+    } catch {
+      throw RecipeError(at: name.place, .refused("\(error)"))
+    }
   }
 
   /// The one goal that is given; ec has one in any case.

@@ -38,6 +38,16 @@ enum Lineage {
     return try side("lineage.json", of: checkpoint)
   }
 
+  /// Whether a stage is among those that made a checkpoint.
+  static func holds(_ stage: String, in lineage: JSONValue) -> Bool {
+    var entry: JSONValue? = lineage
+    while let own = entry, own != .null {
+      if own["stage"]?.string == stage { return true }
+      entry = own["parent"]
+    }
+    return false
+  }
+
   /// The drift that a checkpoint says of itself; null when it says nothing.
   static func drift(of checkpoint: any Checkpoint) throws -> JSONValue {
     if let bundle = checkpoint as? ModelBundle { return bundle.bundleManifest.drift }

@@ -53,6 +53,8 @@ public struct WeightPruning: Sendable, Equatable {
   public var damping = 0.01
   /// sparsegpt: columns whose masks are chosen together.
   public var blockSize = 128
+  /// wanda: swaps of a row's removed weights against kept ones, at most (DSnoT).
+  public var swaps = 0
   /// Methods that change what stays: towards the outputs that the original model has.
   public var correctsDrift = true
   /// Each group of layers sees inputs from the groups before it as they are now.
@@ -95,7 +97,7 @@ public struct WeightPruning: Sendable, Equatable {
   var pruner: any WeightPruner {
     switch method {
     case .magnitude: Magnitude()
-    case .wanda: Wanda()
+    case .wanda: Wanda(swaps: swaps)
     case .sparsegpt: SparseGPT(damping: damping, blockSize: blockSize)
     case .alps: ALPS(damping: damping)
     }
@@ -113,6 +115,7 @@ public struct WeightPruning: Sendable, Equatable {
     object["allocation"] = .string(allocation.rawValue)
     if !rules.isEmpty { object["tensors"] = .array(rules.map { .string($0.text) }) }
     if method == .sparsegpt { object["block-size"] = .integer(blockSize) }
+    if swaps > 0 { object["swaps"] = .integer(swaps) }
     if method.updatesWeights {
       object["damping"] = .number(damping)
       object["correction"] = .bool(correctsDrift)

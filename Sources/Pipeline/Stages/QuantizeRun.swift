@@ -8,6 +8,7 @@ import Encodings
 import JSONDocuments
 import LinearAlgebra
 import Networks
+import Pruning
 public import Quantization
 import Tensors
 
@@ -49,6 +50,10 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var trueSequential = true
   /// Nil for methods without calibration.
   public var calibration: CalibrationRequest?
+  /// gptq: weights become zero in the same pass, before those that stay are rounded.
+  public var pruning: WeightPruning?
+  /// gptq, qronos: what is zero stays zero; nil is yes for a checkpoint that was pruned, where the encoding can.
+  public var keepsZeros: Bool?
   /// A file of llama-imatrix with the mean squares of the layers' inputs, in place of calibration text.
   public var imatrix: String?
 
@@ -63,24 +68,37 @@ public struct QuantizeRequest: Sendable, Equatable {
 
   /// The quantizer of a matrix.
   ///
-  /// - Parameter goal: The rate that was chosen for an entropy-coded matrix; nil when it follows from the request.
+  /// - Parameters:
+  ///   - keepsZeros: Whether zeros of the weight stay.
+  ///   - goal: The rate that was chosen for an entropy-coded matrix; nil when it follows from the request.
   func quantizer(
     for item: EncodingAssignment.Item, onto encoding: any WeightEncoding,
-    goal rate: EntropyCodedGPTQ.Goal?, _ knowledge: LayerKnowledge
+    keepsZeros: Bool = false, goal rate: EntropyCodedGPTQ.Goal?, _ knowledge: LayerKnowledge
   ) -> any WeightQuantizer {
-    switch item.method(asked: method) {
+    let gptq = GPTQ(
+      damping: damping, blockSize: blockSize, actOrder: actOrder, search: search,
+      keepsZeros: keepsZeros)
+    return switch item.method(asked: method) {
     case .rtn: RTN(search: search)
     case .awq: AWQ(search: search)
     case .smoothquant: SmoothQuant(search: search)
     case .ec:
       EntropyCodedGPTQ(
         goal: rate ?? ownGoal, outputs: knowledge.outputs)
-    case .gptq:
-      GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search)
-    case .qronos:
-      Qronos(
-        GPTQ(damping: damping, blockSize: blockSize, actOrder: actOrder, search: search))
+    case .gptq: gptq
+    case .qronos: Qronos(gptq)
     }
+  }
+
+  /// Whether the original model's inputs are measured too.
+  var readsOriginalInputs: Bool {
+    method.readsOriginalInputs || pruning?.readsOriginalInputs == true
+  }
+
+  /// Whether zeros stay on an encoding, as far as the request says; nil when that follows from the input.
+  func keepsZeros(on encoding: any WeightEncoding, wasPruned: Bool) -> Bool {
+    guard method == .gptq || method == .qronos else { return false }
+    return keepsZeros ?? (wasPruned && Self.isGrid(encoding))
   }
 
   /// The goal of an entropy-coded matrix for itself.
@@ -114,7 +132,7 @@ public struct QuantizeRequest: Sendable, Equatable {
     }
   }
 
-  private static func isGrid(_ encoding: any WeightEncoding) -> Bool {
+  static func isGrid(_ encoding: any WeightEncoding) -> Bool {
     encoding is GroupIntegers || encoding is LevelGroups || encoding is W8A8
   }
 
@@ -146,6 +164,10 @@ public struct QuantizeRequest: Sendable, Equatable {
       object["block-size"] = .integer(blockSize)
       if usesGrids { object["act-order"] = .bool(actOrder) }
     }
+    if let pruning {
+      object["pruning"] = .object(pruning.json(isCalibrated: false))
+    }
+    if let keepsZeros { object["keep-zeros"] = .bool(keepsZeros) }
     if let imatrix { object["imatrix"] = .string(FilePath.name(of: imatrix)) }
     if calibration != nil { object["true-sequential"] = .bool(trueSequential) }
     return .object(object)
@@ -261,6 +283,7 @@ public struct QuantizeRun {
     if request.method.needsCalibration, request.calibration == nil {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
     }
+    try checkPruning()
     let chooses = request.rules.contains { if case .choose = $0.target { true } else { false } }
     if chooses, !request.isAllocated {
       throw AllocationError(

@@ -5,6 +5,7 @@ import Checkpoints
 import Encodings
 import LinearAlgebra
 import Networks
+import Pruning
 import Quantization
 import Tensors
 
@@ -15,6 +16,10 @@ final class QuantizeWalk {
     let request: QuantizeRequest
     let output: StageOutput
     let checkpoint: any Checkpoint
+    /// Zeros that weights get in this walk; nil when they get none.
+    let zeros: PruneAssignment?
+    /// Whether the checkpoint comes from a stage that pruned.
+    let wasPruned: Bool
     let imatrix: ImportanceFile?
     let knowledge: ModelKnowledge?
     let sensitivities: SensitivityTable?
@@ -52,7 +57,7 @@ final class QuantizeWalk {
     if let set {
       var stream = LayerStream(
         network: network, set: set,
-        originalEmbedding: request.method.readsOriginalInputs ? embedding : nil)
+        originalEmbedding: request.readsOriginalInputs ? embedding : nil)
       try BranchWalk(
         trueSequential: request.trueSequential, isChanged: isEncoded, statistics: statistics,
         change: { linear, statistics in
@@ -86,7 +91,7 @@ final class QuantizeWalk {
 
   /// What the method wants to know of a group's inputs.
   private func statistics(_ stream: LayerStream, _ group: Int) -> InputStatistics {
-    guard request.method.readsOriginalInputs else {
+    guard request.readsOriginalInputs else {
       return .moment(stream.inputs(ofGroup: group).mean())
     }
     let (moment, cross) = stream.pairedInputs(ofGroup: group).means()
@@ -96,7 +101,7 @@ final class QuantizeWalk {
   private func headStatistics(
     _ stream: LayerStream, _ model: any LanguageModel
   ) -> InputStatistics {
-    guard request.method.readsOriginalInputs else {
+    guard request.readsOriginalInputs else {
       return .moment(stream.headInputs(of: model).mean())
     }
     let (moment, cross) = stream.pairedHeadInputs(of: model).means()
@@ -129,7 +134,7 @@ final class QuantizeWalk {
         return knowledge.embedding(head: moment)
       }
       return LayerKnowledge(
-        statistics: self.request.method.readsOriginalInputs
+        statistics: self.request.readsOriginalInputs
           ? .asymmetric(moment: moment, cross: moment) : .moment(moment))
     }
   }
@@ -164,13 +169,24 @@ final class QuantizeWalk {
       return layer.encoded
     }
     let result: QuantizedWeight, extras: LayerRecord.Extras
-    do throws(QuantizationError) {
+    do {
       let knowledge = knowledge(), original = weight.decoded()
-      result = try request.quantizer(
-        for: item, onto: encoding, goal: rates?.goal(of: name), knowledge
-      ).quantize(original, statistics: knowledge.statistics, encoding: encoding)
+      let quantizer = request.quantizer(
+        for: item, onto: encoding,
+        keepsZeros: request.pruning != nil
+          || request.keepsZeros(on: encoding, wasPruned: setting.wasPruned),
+        goal: rates?.goal(of: name), knowledge)
+      if let goal = setting.zeros?[name], let pruning = request.pruning {
+        result = try quantizer.quantize(
+          original, pruning.pruner, goal, statistics: knowledge.statistics, encoding: encoding)
+      } else {
+        result = try quantizer.quantize(
+          original, statistics: knowledge.statistics, encoding: encoding)
+      }
       extras = self.extras(result, of: original, name, knowledge.statistics)
-    } catch {
+    } catch let error as QuantizationError {
+      throw LayerError(path: setting.checkpoint.path, tensor: name, error)
+    } catch let error as PruningError {
       throw LayerError(path: setting.checkpoint.path, tensor: name, error)
     }
     let layer = FinishedLayer(
@@ -200,6 +216,12 @@ final class QuantizeWalk {
     _ result: QuantizedWeight, of weight: Matrix, _ name: String, _ statistics: InputStatistics
   ) -> LayerRecord.Extras {
     var extras = LayerRecord.Extras()
+    if setting.zeros?[name] != nil || setting.wasPruned {
+      let reached = result.encoded.matrix.decoded().values.count { $0 == 0 }
+      extras.zeros = LayerRecord.Zeros(
+        asked: setting.zeros?[name]?.zeros ?? weight.values.count { $0 == 0 }, reached: reached,
+        share: Double(reached) / Double(max(1, weight.values.count)))
+    }
     if let entry = setting.sensitivities?[name] {
       extras.predictedDrift = entry.driftPerError * result.relativeError
     }

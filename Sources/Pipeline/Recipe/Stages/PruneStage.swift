@@ -43,6 +43,8 @@ public struct PruneStageOptions: StageOptions {
   public var damping = 0.01
   /// sparsegpt: columns whose masks are chosen together.
   public var blockSize = 128
+  /// Wanda: swaps of removed weights against kept ones.
+  public var swaps = 0
   /// Methods that change what stays: towards the original model's outputs.
   public var correction = true
   /// Inputs come from the layers that are pruned already.
@@ -102,6 +104,10 @@ public struct PruneStageOptions: StageOptions {
       .init(
         "block-size", \.blockSize, .integer(1...65_536),
         "SparseGPT: columns whose masks are chosen together."),
+      .init(
+        "swaps", \.swaps, .integer(0...65_536),
+        "Wanda: at most so many removed weights of a row are swapped against kept ones while its error falls (DSnoT)."
+      ),
       .init(
         "correction", \.correction, .flag,
         "SparseGPT, ALPS: towards the outputs of the original model, which the pruned layers before no longer give."
@@ -185,6 +191,7 @@ extension PruneStageOptions {
     }
     weights.damping = damping
     weights.blockSize = blockSize
+    weights.swaps = swaps
     weights.correctsDrift = correction
     weights.trueSequential = trueSequential
     return PruneRequest(

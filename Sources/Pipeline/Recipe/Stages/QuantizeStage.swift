@@ -1,5 +1,6 @@
 // The options of `quantize`.
 
+public import Pruning
 public import Quantization
 
 /// Another encoding for the tensors of a pattern.
@@ -59,6 +60,14 @@ public struct QuantizeStageOptions: StageOptions {
   public var limit = true
   /// How the range of a group's grid is chosen.
   public var grid = GridSearch.mse
+  /// GPTQ: the share of weights that become zero in the same pass.
+  public var sparsity: Double?
+  /// GPTQ: where those zeros may lie.
+  public var pattern: Located<String>?
+  /// GPTQ: how they are chosen.
+  public var pruning = PruningMethod.alps
+  /// GPTQ, Qronos: what is zero stays zero.
+  public var keepZeros: Bool?
   /// GPTQ: inputs come from the layers that are quantized already, one linear layer after another.
   public var trueSequential = true
 
@@ -143,6 +152,17 @@ public struct QuantizeStageOptions: StageOptions {
       .init(
         "grid", \.grid, .choice(),
         "A group's range: from least to largest weight, or by least squared error."),
+      .init(
+        "sparsity", \.sparsity, .optional(.number(0...1)),
+        "GPTQ: the share of the branches' weights that become zero in the same pass; N:M says it itself."
+      ),
+      .init(
+        "pattern", \.pattern, .optional(.located("a pattern such as `2:4`")),
+        "GPTQ: where those zeros may lie: `unstructured`, `N:M` or `1xB`."),
+      .init("pruning", \.pruning, .choice(), "GPTQ: how those zeros are chosen."),
+      .init(
+        "keep-zeros", \.keepZeros, .optional(.flag),
+        "GPTQ, Qronos: what is zero stays zero; by default where the input was pruned."),
       .init(
         "true-sequential", \.trueSequential, .flag,
         "GPTQ: a layer's inputs come from the layers that are quantized already."),
