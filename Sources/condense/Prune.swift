@@ -2,7 +2,7 @@ public import ArgumentParser
 import Encodings
 import JSONDocuments
 public import Pipeline
-import Pruning
+public import Pruning
 
 struct Prune: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -252,4 +252,5 @@ struct Prune: ParsableCommand {
 }
 
 extension PruneMethod: ExpressibleByArgument {}
+extension PruningMethod: ExpressibleByArgument {}
 extension SparsityAllocation: ExpressibleByArgument {}
