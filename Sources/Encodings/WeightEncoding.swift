@@ -101,6 +101,7 @@ public enum EncodingRegistry {
     GGUFBlocks.self,
     EntropyCoded.self,
     SparseEncoding.self,
+    LowRank.self,
   ]
 
   /// The encoding of a name, or nil when there is none.

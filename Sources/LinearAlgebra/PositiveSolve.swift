@@ -32,6 +32,8 @@ public func solve(
     }
   }
   // An infinite pivot passes the factorization.
-  guard status == 0, result.allSatisfy(\.isFinite) else { throw FactorizationError(order: abs(Int(status)), size: n) }
+  guard status == 0, result.allSatisfy(\.isFinite) else {
+    throw FactorizationError(order: abs(Int(status)), size: n)
+  }
   return result
 }

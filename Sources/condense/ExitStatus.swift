@@ -47,7 +47,8 @@ enum ExitStatus {
     case is TokenizerError, is TextError, is DriftError, is JSONError: return malformedInput
     case is QuantizationError, is PruningError, is LayerError: return malformedInput
     case is ExportError: return malformedInput
-    case is EncodingRuleError, is SparsityRuleError, is StructureError: return usage
+    case is EncodingRuleError, is SparsityRuleError, is StructureError, is LowRankError:
+      return usage
     case is VerificationError, is AllocationError: return answerIsNo
     case let error as RecipeError:
       if case .unreadable = error.problem { return cannotOpenInput }

@@ -1,7 +1,7 @@
 public import ArgumentParser
 import Encodings
 import JSONDocuments
-import Pipeline
+public import Pipeline
 public import Pruning
 
 struct Prune: ParsableCommand {
@@ -20,8 +20,15 @@ struct Prune: ParsableCommand {
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
   @Argument(help: "The checkpoint folder to write.") var output: String
   @Option(
-    name: .customLong("method"), help: "magnitude, wanda, sparsegpt or alps (default: sparsegpt).")
-  var askedMethod: PruningMethod?
+    name: .customLong("method"),
+    help:
+      "magnitude, wanda, sparsegpt or alps; or svd, which makes each matrix a product of two thin ones (default: sparsegpt)."
+  )
+  var askedMethod: PruneMethod?
+  @Option(help: "svd: share of the squares of singular values that stays, such as 0.95.")
+  var energy: Double?
+  @Option(help: "svd: rank of each matrix, as a share of its smaller side.")
+  var rankRatio: Double?
   @Option(help: "Share of the weights that become zero, such as 0.5; N:M says it itself.")
   var sparsity: Double?
   @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
@@ -102,6 +109,18 @@ struct Prune: ParsableCommand {
       try refuseUnused()
       return
     }
+    if !isLowRank, energy != nil || rankRatio != nil {
+      throw ValidationError("--energy and --rank-ratio are for --method svd")
+    }
+    if isLowRank {
+      guard !calibration.isEmpty else {
+        throw ValidationError("--method svd needs --calibration FILE")
+      }
+      guard damping != 0 else { throw ValidationError("--damping must be greater than 0 for svd") }
+      _ = try rank()
+      try refuseUnused()
+      return
+    }
     guard !method.needsCalibration || !calibration.isEmpty else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
@@ -119,30 +138,22 @@ struct Prune: ParsableCommand {
     }
   }
 
-  private var method: PruningMethod { askedMethod ?? .sparsegpt }
+  private var method: PruningMethod { askedMethod?.zeros ?? .sparsegpt }
+  private var isLowRank: Bool { askedMethod == .svd && !structure.isAsked }
+
+  private func rank() throws -> LowRankPruning {
+    do throws(LowRankError) {
+      var rank = try LowRankPruning(energy: energy, ratio: rankRatio)
+      rank.damping = damping ?? rank.damping
+      return rank
+    } catch {
+      throw ValidationError("\(error)")
+    }
+  }
 
   /// An option that would do nothing is a mistake of the caller.
   private func refuseUnused() throws {
-    if structure.isAsked {
-      let ofWeights: [(String, Bool)] = [
-        ("--method", askedMethod != nil), ("--sparsity", sparsity != nil),
-        ("--pattern", pattern != nil), ("--tensors", !tensors.isEmpty),
-        ("--block-size", blockSize != nil), ("--correction", correction != nil),
-        ("--true-sequential", trueSequential != nil), ("--allocation", allocation != nil),
-        ("--swaps", swaps != nil), ("--dense", dense),
-      ]
-      if let option = ofWeights.first(where: { $0.1 }) {
-        throw ValidationError(
-          "\(option.0) is for single weights; the result here is a smaller model")
-      }
-      if calibration.isEmpty,
-        let option = [("--tokens", tokens != nil), ("--seed", seed != nil)]
-          .first(where: { $0.1 })
-      {
-        throw ValidationError("\(option.0) does nothing without --calibration")
-      }
-      return
-    }
+    if structure.isAsked || isLowRank { return try refuseOptionsOfWeights() }
     if blockSize != nil, method != .sparsegpt {
       throw ValidationError(
         "--block-size does nothing with --method \(method.rawValue); it is for sparsegpt")
@@ -168,6 +179,27 @@ struct Prune: ParsableCommand {
     }
   }
 
+  /// Options of single weights, where the result is a smaller model.
+  private func refuseOptionsOfWeights() throws {
+    let others: [(String, Bool)] = [
+      ("--method", structure.isAsked && askedMethod != nil),
+      ("--energy", structure.isAsked && energy != nil),
+      ("--rank-ratio", structure.isAsked && rankRatio != nil), ("--sparsity", sparsity != nil),
+      ("--pattern", pattern != nil), ("--allocation", allocation != nil),
+      ("--tensors", !tensors.isEmpty), ("--block-size", blockSize != nil),
+      ("--correction", correction != nil), ("--swaps", swaps != nil), ("--dense", dense),
+      ("--true-sequential", trueSequential != nil),
+    ]
+    if let option = others.first(where: { $0.1 }) {
+      throw ValidationError(
+        "\(option.0) is for single weights; here whole matrices or parts of the model change")
+    }
+    let ofCalibration = [("--tokens", tokens != nil), ("--seed", seed != nil)]
+    if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does nothing without --calibration")
+    }
+  }
+
   private func weights() throws(SparsityRuleError) -> WeightPruning {
     let name = pattern ?? "unstructured"
     guard let zeros = SparsityPattern(name) else { throw .unknownPattern(name) }
@@ -188,7 +220,8 @@ struct Prune: ParsableCommand {
     let progress = common.start()
     let request = PruneRequest(
       structure.isAsked
-        ? .structure(try structure.request(damping: damping)) : .weights(try weights()),
+        ? .structure(try structure.request(damping: damping))
+        : isLowRank ? .rank(try rank()) : .weights(try weights()),
       calibration: calibration.isEmpty
         ? nil
         : CalibrationRequest(
@@ -221,5 +254,6 @@ struct Prune: ParsableCommand {
   }
 }
 
+extension PruneMethod: ExpressibleByArgument {}
 extension PruningMethod: ExpressibleByArgument {}
 extension SparsityAllocation: ExpressibleByArgument {}

@@ -213,6 +213,31 @@ import Testing
     #expect(fitted < 0.9 * bare)
   }
 
+  /// The last norm's factors are each channel's least squares, damped towards 1, by their definition.
+  @Test func theLastNormIsFitted() throws {
+    let source = try TransformTests.checkpoint("llama"), set = try TransformTests.set(source)
+    let fitted = try Self.run(source, Self.request { $0.ffn = 0.5 }).checkpoint
+    let name = "model.norm.weight"
+    let before = try #require(source.tensor(name)?.floats())
+    let after = try #require(fitted.tensor(name)?.floats())
+    var bare = fitted
+    bare.fitted[name] = nil
+    let whole = try #require(try Self.network(source) as? any LanguageModel)
+    let small = try #require(try Self.network(bare) as? any LanguageModel)
+    let batch = TokenBatch(set.sequences)
+    let t = whole.normalize(whole.hidden(batch)), y = small.normalize(small.hidden(batch))
+    var products = [Double](repeating: 0, count: before.count), squares = products
+    for i in t.values.indices {
+      products[i % before.count] += Double(t.values[i]) * Double(y.values[i])
+      squares[i % before.count] += Double(y.values[i]) * Double(y.values[i])
+    }
+    let damping = 0.01 * squares.reduce(0, +) / Double(before.count)
+    for i in before.indices {
+      let factor = (products[i] + damping) / (squares[i] + damping)
+      #expect(abs(Double(after[i]) - Double(before[i]) * factor) < 1e-3)
+    }
+  }
+
   @Test(arguments: [0.9, 0.75, 0.5]) func targetsAreMet(_ share: Double) throws {
     let source = try TransformTests.checkpoint("llama")
     let all = source.logicalTensors.reduce(0) { $0 + $1.shape.reduce(1, *) }

@@ -23,6 +23,7 @@ DTYPES = {
 }
 ENCODING = re.compile(r"int([2-8])-(?:g(16|32|64|128|256)|(channel))(-sym)?")
 SPARSE = re.compile(r"(?:(\d+):(\d+)|bitmap|1x(\d+))-(.+)")
+LOW_RANK = re.compile(r"low-rank-([1-9][0-9]{0,6})-(f16|bf16|f32)")
 LEVELS = re.compile(r"(fp8|nf4)-(?:g(16|32|64|128|256)|(channel))")
 NF4 = np.array([
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -138,6 +139,9 @@ class Bundle:
     def parts_of(self, name):
         """The encoding of a weight and the suffixes of its parts."""
         entry = self.weights[name]
+        match = LOW_RANK.fullmatch(entry["encoding"])
+        if match is not None:
+            return match, [":left", ":right"]
         match = LEVELS.fullmatch(entry["encoding"])
         if match is not None:
             return match, [":codes", ":scales"]
@@ -227,6 +231,8 @@ class Bundle:
         if sparse is not None:
             return self.decode_sparse(name, *sparse)
         match, _ = self.parts_of(name)
+        if match.re is LOW_RANK:
+            return self.low_rank(name, int(match[1]), match[2].upper())
         levels = {"fp8": FP8, "nf4": NF4}.get(match[1])
         bits = int(match[1]) if levels is None else 8 if match[1] == "fp8" else 4
         shape = self.weights[name]["shape"]
@@ -246,6 +252,15 @@ class Bundle:
             zeros = unpack(self.part(name + ":zeros", "U8", [outputs, -(-groups * bits // 8)]), bits, groups)
         levels = (codes.astype(np.int16) - zeros.astype(np.int16)[:, group]).astype(np.float32)
         return scales[:, group] * levels
+
+    def low_rank(self, name, rank, kind):
+        shape = self.weights[name]["shape"]
+        need(len(shape) == 2 and all(is_integer(d) and 0 <= d < 2**31 for d in shape), f"{name}: shape {shape}")
+        need(rank <= 2**20, f"{name}: rank {rank}")
+        for suffix, expected in ((":left", [shape[0], rank]), (":right", [rank, shape[1]])):
+            part = self.tensors.get(name + suffix)
+            need(part is not None and part["dtype"] == kind and part["shape"] == expected, name + suffix)
+        return self.floats(name + ":left") @ self.floats(name + ":right")
 
     def decoded(self):
         """Name and float32 values of every tensor as the model names it, in the order of the data."""

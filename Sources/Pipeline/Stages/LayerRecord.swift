@@ -129,12 +129,13 @@ public struct LayerRecord: Sendable, Equatable {
       extras: extras)
   }
 
-  /// The row of a matrix that was fitted behind a cut.
+  /// The row of a matrix that was fitted behind a cut, or made of two thin ones.
   static func fitted(
-    _ name: String, encoding: String, bitsPerWeight: Double, relativeError: Double, deadInputs: Int
+    _ name: String, encoding: String, method: String = "structured", bitsPerWeight: Double,
+    relativeError: Double, deadInputs: Int
   ) -> LayerRecord {
     LayerRecord(
-      tensor: name, encoding: encoding, method: "structured", bitsPerWeight: bitsPerWeight,
+      tensor: name, encoding: encoding, method: method, bitsPerWeight: bitsPerWeight,
       relativeError: relativeError, isOutputError: true, fallbacks: 0, deadInputs: deadInputs,
       extras: Extras())
   }

@@ -12,6 +12,8 @@ public struct PruneRequest: Sendable, Equatable {
     case weights(WeightPruning)
     /// Whole heads, channels and layers: the result is a smaller model.
     case structure(StructuredPruning)
+    /// Matrices become products of two thin ones: their shapes stay.
+    case rank(LowRankPruning)
   }
 
   /// What is removed.
@@ -30,6 +32,7 @@ public struct PruneRequest: Sendable, Equatable {
     switch target {
     case .weights(let weights): .object(weights.json(isCalibrated: calibration != nil))
     case .structure(let structure): structure.json
+    case .rank(let rank): rank.json
     }
   }
 }

@@ -25,7 +25,7 @@ public struct PruneRun {
   public func assignment() throws -> PruneAssignment {
     switch request.target {
     case .weights(let weights): try PruneAssignment(weights, to: input)
-    case .structure: PruneAssignment()
+    case .structure, .rank: PruneAssignment()
     }
   }
 
@@ -66,6 +66,11 @@ public struct PruneRun {
       guard request.calibration != nil || !structure.needsCalibration else {
         throw PruningError.needsStatistics(method: "structured pruning")
       }
+    case .rank:
+      guard FamilyRegistry.family(of: input) != nil else {
+        throw CheckpointError(path: input.path, .unsupported("svd on an unknown architecture"))
+      }
+      guard request.calibration != nil else { throw PruningError.needsStatistics(method: "svd") }
     }
   }
 
@@ -103,6 +108,22 @@ public struct PruneRun {
         work = Self.work(records, structure: cut.outcome)
         result = StageResult(layers: records, calibration: nil, resumedLayers: 0, requantized: [])
         result.structure = cut.outcome
+      case .rank(let rank):
+        let walk = LowRankWalk(
+          rank, checkpoint: input, output: output, progress: progress, finished: finished)
+        layers = try walk.run(
+          FamilyRegistry.network(of: input),
+          loaded?.set ?? CalibrationSet(sequences: [], tokensAsked: 0))
+        plan = FolderPlan(
+          source: input,
+          // What stayed as it was is copied.
+          replaced: layers.filter { $0.encoded.encoding is LowRank }.map {
+            ($0.record.tensor, $0.encoded.encoding, $0.record.method)
+          })
+        work = Self.work(layers.map { $0.record })
+        result = StageResult(
+          layers: layers.map { $0.record }, calibration: nil, resumedLayers: walk.resumedLayers,
+          requantized: [])
       case .weights(let weights):
         assignment = try shared(weights, assignment, loaded, progress)
         let walk = PruneWalk(
@@ -161,6 +182,12 @@ public struct PruneRun {
     switch request.target {
     case .structure(let structure):
       FolderPlan(source: try StructuredRun.planned(structure, input), replaced: [])
+    case .rank(let rank):
+      FolderPlan(
+        source: input,
+        replaced: try FamilyRegistry.network(of: input).linearLayers.compactMap { linear in
+          LowRankWalk.planned(rank, linear, input).map { (linear.weightName, $0, "svd") }
+        })
     case .weights(let weights):
       FolderPlan(
         source: input,
@@ -196,6 +223,17 @@ public struct PruneRun {
         structure, request, input, calibration: calibration?.json ?? .null, parent: parent)
     }
     let plan = try folderPlan(assignment)
+    if case .rank = request.target {
+      let records = try FamilyRegistry.network(of: input).linearLayers.map {
+        LayerRecord.fitted(
+          $0.weightName, encoding: plan.manifest[$0.weightName]?.encoding.name ?? "bf16",
+          method: "svd", bitsPerWeight: 0, relativeError: 0, deadInputs: 0)
+      }
+      return Lineage.entry(
+        stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
+        inputName: FilePath.name(of: input.path), inputHash: RunPlan.noHash,
+        calibration: calibration?.json ?? .null, work: Self.work(records), parent: parent)
+    }
     let layers = assignment.items.compactMap { item -> LayerRecord? in
       guard let goal = item.goal, let entry = plan.manifest[item.site.name] else { return nil }
       return LayerRecord.planned(

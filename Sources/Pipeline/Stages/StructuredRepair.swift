@@ -41,7 +41,41 @@ struct StructuredRepair {
         sublayer, source, through: branch + 1..<behind, &original, &current, batches, &result)
       position = behind
     }
+    if let small = small as? any LanguageModel {
+      try fitFinalNorm(small, original, current, &result)
+    }
     return (result.checkpoint, result.records)
+  }
+
+  /// The norm before the head, channel by channel: it gives every token one length again, however little of the stream
+  /// is right, and a head that is tied to the embedding cannot be fitted to that.
+  private func fitFinalNorm(
+    _ small: any LanguageModel, _ original: [Matrix], _ current: [Matrix], _ result: inout Fitted
+  ) throws {
+    guard let model = network as? any LanguageModel, let name = model.rotatableStream?.finalNorm,
+      let weight = result.checkpoint.tensor(name)?.floats()
+    else { return }
+    let width = weight.count, isCut = width < network.embedding.matrix.inputs
+    var products = [Double](repeating: 0, count: width), squares = products
+    for (original, current) in zip(original, current) {
+      var target = model.normalize(original)
+      if isCut { target = target.selectingColumns(cut.cut.width) }
+      let found = small.normalize(current)
+      for row in 0..<found.rows {
+        for (column, i) in found.range(ofRow: row).enumerated() {
+          let value = Double(found.values[i])
+          products[column] += Double(target.values[i]) * value
+          squares[column] += value * value
+        }
+      }
+    }
+    let damping = fit.damping * squares.reduce(0, +) / Double(max(1, width))
+    guard damping.isFinite, damping > 0 else { return }
+    // Of each channel's factor f the least (f y − t)² + damping (f − 1)².
+    let values = weight.indices.map { i in
+      Float(Double(weight[i]) * (products[i] + damping) / (squares[i] + damping))
+    }
+    result.checkpoint.fitted[name] = Matrix(rows: 1, columns: width, values: values)
   }
 
   /// What is fitted so far.

@@ -1,7 +1,7 @@
 // The options of `prune`.
 
 import Encodings
-public import Pruning
+import Pruning
 
 /// Another goal for the tensors of a pattern.
 public struct SparsityOverride: Sendable, Equatable {
@@ -26,7 +26,11 @@ public struct PruneStageOptions: StageOptions {
     "Makes weights zero, one by one or in patterns that hardware knows; or takes whole heads, channels and layers out of the model."
 
   /// How the weights to remove are chosen.
-  public var method = PruningMethod.sparsegpt
+  public var method = PruneMethod.sparsegpt
+  /// svd: the share of the squares of singular values that stays.
+  public var energy: Double?
+  /// svd: the rank, as a share of the smaller side.
+  public var rankRatio: Double?
   /// The share of zeros.
   public var sparsity: Double?
   /// Where they may lie.
@@ -118,6 +122,14 @@ public struct PruneStageOptions: StageOptions {
         "Store the zeros, so that other programs read the folder as it is. Without it they take no room where that "
           + "is smaller."),
       .init(
+        "energy", \.energy, .optional(.number(0...1)),
+        "svd: the rank of each matrix keeps this share of the squares of its singular values, weighted by its inputs."
+      ),
+      .init(
+        "rank-ratio", \.rankRatio, .optional(.number(0...1)),
+        "svd: the rank of each matrix, as a share of its smaller side. Matrices whose factors would not be smaller stay."
+      ),
+      .init(
         "target-parameters", \.targetParameters, .optional(.located("a number such as `15M`")),
         "A smaller model with at most so many parameters; the sizes of its parts are searched for. The keys for single "
           + "weights then do nothing but `damping`, which the fit behind a cut has too."),
@@ -155,13 +167,17 @@ extension PruneStageOptions {
         .structure(try structureRequest()),
         calibration: recipe.calibration.map { CalibrationRequest($0) })
     }
-    guard let zeros = SparsityPattern(pattern.value) else {
+    guard let zeros = method.zeros else { return try rankRequest(recipe) }
+    if energy != nil || rankRatio != nil {
+      throw RecipeError(at: pattern.place, .refused("energy and rank-ratio are for method svd"))
+    }
+    guard let places = SparsityPattern(pattern.value) else {
       throw RecipeError(
         at: pattern.place, .refused("\(SparsityRuleError.unknownPattern(pattern.value))"))
     }
     var weights: WeightPruning
     do throws(SparsityRuleError) {
-      weights = try WeightPruning(method: method, pattern: zeros, sparsity: sparsity)
+      weights = try WeightPruning(method: zeros, pattern: places, sparsity: sparsity)
     } catch {
       throw RecipeError(at: pattern.place, .refused("\(error)"))
     }
@@ -187,6 +203,21 @@ extension PruneStageOptions {
     weights.storesZeros = dense
     return PruneRequest(
       .weights(weights), calibration: recipe.calibration.map { CalibrationRequest($0) })
+  }
+
+  private func rankRequest(_ recipe: Recipe) throws(RecipeError) -> PruneRequest {
+    if sparsity != nil || pattern.value != "unstructured" || !overrides.isEmpty {
+      throw RecipeError(
+        at: pattern.place, .refused("sparsity, pattern and overrides are for zeros, not for svd"))
+    }
+    do throws(LowRankError) {
+      var rank = try LowRankPruning(energy: energy, ratio: rankRatio)
+      rank.damping = max(damping, 1e-6)
+      return PruneRequest(
+        .rank(rank), calibration: recipe.calibration.map { CalibrationRequest($0) })
+    } catch {
+      throw RecipeError(at: pattern.place, .refused("\(error)"))
+    }
   }
 
   private var asksForStructure: Bool { targetParameters != nil || structure.isAsked }

@@ -1,0 +1,197 @@
+// The walk that replaces a model's matrices by products of two thin ones.
+
+import Calibration
+import Checkpoints
+import Encodings
+import JSONDocuments
+import LinearAlgebra
+import Networks
+public import Pruning
+import Tensors
+
+/// Everything that `prune` can do with single matrices.
+public enum PruneMethod: String, Sendable, CaseIterable {
+  /// Methods that make weights zero.
+  case magnitude, wanda, sparsegpt, alps
+  /// Products of two thin matrices.
+  case svd
+
+  /// The method of zeros; nil for `svd`.
+  public var zeros: PruningMethod? { PruningMethod(rawValue: rawValue) }
+  /// Whether there is nothing to do without calibration text.
+  public var needsCalibration: Bool { zeros?.needsCalibration ?? true }
+}
+
+/// How matrices become products of thin ones.
+public struct LowRankPruning: Sendable, Equatable {
+  /// How many singular values stay.
+  public var rule: RankRule
+  /// Of the fit to the original model's outputs: this share of the moment's mean diagonal is added to its diagonal.
+  public var damping = 0.01
+
+  /// - Throws: `LowRankError` for a share that is none.
+  public init(energy: Double?, ratio: Double?) throws(LowRankError) {
+    switch (energy, ratio) {
+    case (let share?, nil): rule = .energy(share)
+    case (nil, let share?): rule = .ratio(share)
+    default: throw .oneRule
+    }
+    let share = energy ?? ratio ?? 0
+    guard share > 0, share < 1 else {
+      throw .badShare(name: energy == nil ? "rank-ratio" : "energy", share: share)
+    }
+  }
+
+  /// The options that the result depends on.
+  var json: JSONValue {
+    var object: JSONObject = JSONObject([.init(key: "method", value: "svd")])
+    switch rule {
+    case .energy(let share): object["energy"] = .number(share)
+    case .ratio(let share): object["rank-ratio"] = .number(share)
+    }
+    object["damping"] = .number(damping)
+    return .object(object)
+  }
+}
+
+/// Why ranks cannot be chosen.
+public enum LowRankError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// None or two of the rules.
+  case oneRule
+  /// A share that is not between none and all.
+  case badShare(name: String, share: Double)
+
+  /// One line without a full stop.
+  public var description: String {
+    switch self {
+    case .oneRule: "svd needs one of energy and rank-ratio"
+    case .badShare(let name, let share):
+      "\(name): \(share) is the share that stays; it must be greater than 0 and less than 1"
+    }
+  }
+}
+
+/// The walk over the linear layers of a model's branches; embeddings and heads stay.
+final class LowRankWalk {
+  private let request: LowRankPruning
+  private let checkpoint: any Checkpoint
+  private let output: StageOutput
+  private let progress: (String, Double) -> Void
+  private let finished: (LayerRecord, Double) -> Void
+  /// What is done, matrices that stayed as they were included.
+  private(set) var layers: [FinishedLayer] = []
+  private(set) var resumedLayers = 0
+
+  init(
+    _ request: LowRankPruning, checkpoint: any Checkpoint, output: StageOutput,
+    progress: @escaping (String, Double) -> Void,
+    finished: @escaping (LayerRecord, Double) -> Void
+  ) {
+    self.request = request
+    self.checkpoint = checkpoint
+    self.output = output
+    self.progress = progress
+    self.finished = finished
+  }
+
+  /// The float type of the factors: the weight's own.
+  static func dtype(of name: String, in checkpoint: any Checkpoint) -> DType {
+    let stored = checkpoint.tensorType(name)?.dtype ?? .float32
+    return stored == .float64 ? .float32 : stored
+  }
+
+  /// Factorizes all matrices, each with the inputs that the matrices before leave it.
+  func run(_ network: any Network, _ set: CalibrationSet) throws -> [FinishedLayer] {
+    var stream = LayerStream(
+      network: network, set: set, originalEmbedding: network.embedding.matrix)
+    try BranchWalk(
+      trueSequential: true, isChanged: { _ in true },
+      statistics: { stream, group in
+        let (moment, cross) = stream.pairedInputs(ofGroup: group).means()
+        return .asymmetric(moment: moment, cross: cross)
+      },
+      change: { linear, statistics in
+        linear.matrix = try self.finish(linear, statistics).encoded.matrix
+      }
+    ).run(network, &stream) { progress("svd", $0) }
+    progress("svd", 1)
+    return layers
+  }
+
+  private func finish(
+    _ linear: Linear, _ statistics: () -> InputStatistics
+  ) throws -> FinishedLayer {
+    let name = linear.weightName, path = output.layerPath(layers.count)
+    let start = ContinuousClock.now
+    if let layer = try FinishedLayer.read(path, tensor: name) {
+      layers.append(layer)
+      resumedLayers += 1
+      finished(layer.record, 0)
+      return layer
+    }
+    let weight = linear.matrix.decoded(), known = statistics()
+    let encoded: EncodedMatrix
+    do throws(PruningError) {
+      encoded = try factorize(weight, known, Self.dtype(of: name, in: checkpoint))
+    } catch {
+      throw LayerError(path: checkpoint.path, tensor: name, error)
+    }
+    let record = LayerRecord.fitted(
+      name, encoding: encoded.encoding.name, method: "svd",
+      bitsPerWeight: encoded.encoding.bitsPerWeight(
+        outputs: encoded.outputs, inputs: encoded.inputs),
+      relativeError: relativeError(weight, encoded.matrix.decoded(), statistics: known),
+      deadInputs: known.diagonal?.count { $0 == 0 } ?? 0)
+    let layer = FinishedLayer(record: record, encoded: encoded)
+    try layer.write(to: path)
+    layers.append(layer)
+    finished(record, (ContinuousClock.now - start) / .seconds(1))
+    return layer
+  }
+
+  /// The factors where they are smaller than the matrix, otherwise the matrix as it is.
+  private func factorize(
+    _ weight: Matrix, _ statistics: InputStatistics, _ dtype: DType
+  ) throws(PruningError) -> EncodedMatrix {
+    guard let moment = statistics.moment, let cross = statistics.cross else {
+      throw .needsStatistics(method: "svd")
+    }
+    // What gives the original outputs from the inputs as they are by now: t = W x, C = W E[x yᵀ].
+    let n = weight.columns
+    var targets = [Double](repeating: 0, count: weight.values.count)
+    ParallelLoop.parts(of: &targets, count: weight.rows, range: { $0 * n..<($0 + 1) * n }) {
+      row, part in
+      for i in 0..<n {
+        let scale = Double(weight.values[row * n + i])
+        let line = cross.values.span.extracting(i * n..<(i + 1) * n)
+        for j in line.indices { part[j] += scale * line[j] }
+      }
+    }
+    let fitted: Matrix
+    do throws(FactorizationError) {
+      fitted = try LeastSquaresRepair(damping: request.damping).fit(
+        weight, moment: moment, targets: targets)
+    } catch {
+      throw .badStatistics
+    }
+    let spectrum = try WhitenedSpectrum(fitted, moment: moment)
+    let rank = spectrum.rank(request.rule)
+    guard rank <= LowRank.largestUsefulRank(outputs: weight.rows, inputs: n) else {
+      return PlainFloats(dtype).encode(weight)
+    }
+    let factors = spectrum.factors(rank: rank)
+    return LowRank(rank: rank, dtype: dtype).encode(left: factors.left, right: factors.right)
+  }
+
+  /// What a matrix will be, nil for as it is: exact for a share of the rank; a share of energy is planned as if nothing
+  /// became smaller.
+  static func planned(
+    _ request: LowRankPruning, _ linear: Linear, _ checkpoint: any Checkpoint
+  ) -> LowRank? {
+    let outputs = linear.matrix.outputs, inputs = linear.matrix.inputs
+    guard case .ratio(let ratio) = request.rule else { return nil }
+    let rank = max(1, Int((ratio * Double(min(outputs, inputs))).rounded()))
+    guard rank <= LowRank.largestUsefulRank(outputs: outputs, inputs: inputs) else { return nil }
+    return LowRank(rank: rank, dtype: Self.dtype(of: linear.weightName, in: checkpoint))
+  }
+}
