@@ -173,6 +173,28 @@ import Testing
     }
   }
 
+  /// Stages of a recipe: what is planned is what is written, to the byte, and the report tells the zeros.
+  @Test(arguments: [
+    "  - prune: {pattern: '2:4', method: wanda}\n  - quantize: {encoding: int4-g128}\n",
+    "  - quantize: {encoding: int4-g128, pattern: '2:4', pruning: sparsegpt}\n",
+  ]) func stagesOfARecipe(_ stages: String) throws {
+    let recipe = folder.file("recipe.yaml")
+    let text =
+      "condense: 1\nmodel: model\ncalibration:\n  text: ['\(Samples.calibration)']\n  tokens: 1024\n"
+      + "  context: 64\nstages:\n" + stages + "  - pack: {}\n"
+    try text.write(toFile: recipe, atomically: true, encoding: .utf8)
+    let plan = try Command.run("plan", recipe, "--json")
+    #expect(plan.status == 0, "\(plan.error)")
+    let bytes = try JSONValue(parsing: plan.output)["stages"]?.array?.last?["bytes"]?.integer
+    let run = try Command.run(
+      "run", recipe, "--output", output, "--cache", folder.file("cache"))
+    #expect(run.status == 0, "\(run.error)")
+    #expect(try Samples.bytes(output + "/model.condensed").count == bytes)
+    let report = try JSONValue(parsing: Array(try Samples.bytes(output + "/drift.json")))
+    let layers = report["stages"]?.array?.first?["layers"]?.array ?? []
+    #expect(!layers.isEmpty && layers.allSatisfy { ($0["sparsity"]?.number ?? 0) >= 0.5 })
+  }
+
   /// A second stage with a smaller goal leaves the zeros that it finds, and says so.
   @Test func whatIsZeroStaysZero() throws {
     #expect(try prune("--method", "magnitude", "--sparsity", "0.6").status == 0)

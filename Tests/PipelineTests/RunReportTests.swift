@@ -18,6 +18,16 @@ import Testing
     #expect(report.json["schema"] == 1)
   }
 
+  @Test func zerosAreToldAndPlotted() throws {
+    var report = SampleReports.small
+    #expect(!report.html.contains("Zeros by layer"))
+    let layer = try #require(report.stages[0].layers.indices.first)
+    report.stages[0].layers[layer].sparsity = 0.625
+    #expect(try RunReport(json: report.json) == report)
+    #expect(report.html.contains("Zeros by layer") && report.html.contains("0.625000"))
+    #expect(report.markdown.contains("zeros") && report.markdown.contains("0.625000"))
+  }
+
   @Test func driftHasTheNamesOfEval() throws {
     let decoder = try #require(SampleReports.small.stages[0].referenceDrift).json
     #expect(decoder.object?.keys == ["tokens", "perplexity", "perplexity_ratio", "kl", "top1"])
