@@ -102,7 +102,7 @@ final class LowRankWalk {
 
   /// Factorizes all matrices, each with the inputs that the matrices before leave it.
   func run(_ network: any Network, _ set: CalibrationSet) throws -> [FinishedLayer] {
-    var stream = LayerStream(
+    let stream = LayerStream(
       network: network, set: set, originalEmbedding: network.embedding.matrix)
     try BranchWalk(
       trueSequential: true, isChanged: { _ in true },
@@ -113,7 +113,7 @@ final class LowRankWalk {
       change: { linear, statistics in
         linear.matrix = try self.finish(linear, statistics).encoded.matrix
       }
-    ).run(network, &stream) { progress("svd", $0) }
+    ).run(network, stream) { progress("svd", $0) }
     progress("svd", 1)
     return layers
   }
