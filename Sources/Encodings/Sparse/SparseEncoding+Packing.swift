@@ -34,20 +34,30 @@ extension SparseEncoding {
     }
   }
 
-  /// The encoding that floats with so many zeros, placed by a pattern, will get from `packed`: their own where that is
-  /// the smallest.
+  /// The encoding that a matrix with so many zeros, placed by a pattern, will get from `packed`: its own where that is
+  /// the smallest. Integers' rows are taken for equally full, which N:M makes them; for others it is an estimate.
   public static func planned(
-    _ floats: PlainFloats, outputs: Int, inputs: Int, zeros: Int, pattern: SparsityPattern
+    _ dense: any WeightEncoding, outputs: Int, inputs: Int, zeros: Int, pattern: SparsityPattern
   ) -> any WeightEncoding {
+    let values: Values
+    switch dense {
+    case let floats as PlainFloats where floats.dtype != .float64: values = .floats(floats)
+    case let integers as GroupIntegers: values = .integers(integers)
+    default: return dense
+    }
     let stored = outputs * inputs - zeros
     let forms = places(for: pattern).map { places in
-      let bytes = stored * floats.dtype.byteCount
-      let encoding = SparseEncoding(places: places, values: .floats(floats), valueBytes: bytes)
+      let form = SparseEncoding(places: places, values: values)
+      let bytes =
+        if case .floats = values { form.valueBytes(kept: stored) } else {
+          outputs * form.valueBytes(kept: (stored + outputs - 1) / max(1, outputs))
+        }
+      let encoding = SparseEncoding(places: places, values: values, valueBytes: bytes)
       return (encoding: encoding, size: encoding.byteCount(outputs: outputs, inputs: inputs))
     }
     guard let best = forms.min(by: { $0.size < $1.size }),
-      best.size < floats.byteCount(outputs: outputs, inputs: inputs)
-    else { return floats }
+      best.size < dense.byteCount(outputs: outputs, inputs: inputs)
+    else { return dense }
     return best.encoding
   }
 

@@ -133,6 +133,15 @@ public struct SparseEncoding: WeightEncoding, Equatable {
     }
   }
 
+  /// Weights that are stored; of integers in a bitmap at most so many.
+  public func storedCount(outputs: Int, inputs: Int) -> Int {
+    if case .groups(let kept, let size) = places { return outputs * (inputs / size * kept) }
+    switch values {
+    case .floats(let floats): return valueBytes / floats.dtype.byteCount
+    case .integers(let integers): return min(outputs * inputs, 8 * valueBytes / integers.bits)
+    }
+  }
+
   /// How many masks of `size` bits have `kept` set; nil when they are too many for a digit.
   static func masks(kept: Int, of size: Int) -> Int? {
     guard (1..<size).contains(kept), size <= longestGroup else { return nil }

@@ -176,7 +176,9 @@ public struct RunPlan: Sendable {
       let isSparse = wasPruned || zeros?[item.site.name] != nil
       let method = item.method(asked: stage.request.method)
       return LayerRecord.planned(
-        item.site, encoding: encoding, method: method.rawValue,
+        item.site,
+        encoding: stage.request.planned(encoding, for: item.site, in: stage.input, zeros),
+        method: method.rawValue,
         isOutputError: calibration != nil && item.site.role != .embedding(isHead: false),
         extras: LayerRecord.Extras(
           bitsAboveLimit: stage.request.measuresLimit ? .some(0) : nil,

@@ -1,5 +1,6 @@
 // What a quantized checkpoint folder will hold, tensor by tensor, before any codes exist.
 
+import Pruning
 import Checkpoints
 import Encodings
 import JSONDocuments
@@ -32,6 +33,8 @@ struct FolderPlan {
       found.map { ($0.tensor, $0.encoding) }, uniquingKeysWith: { first, _ in first })
     dropped = Self.dropped(from: source)
     let droppedNames = Set(dropped.map(\.name))
+    // A goal that cannot be met is the stage's to tell.
+    let zeros = request.pruning.flatMap { try? PruneAssignment($0, to: source) }
     let targets = Dictionary(
       assignment.items.map { ($0.site.name, $0) }, uniquingKeysWith: { first, _ in first })
     contents = source.logicalTensors.compactMap { logical in
@@ -39,7 +42,7 @@ struct FolderPlan {
       if let item = targets[logical.name], case .encode(let encoding) = item.target {
         let own =
           found[logical.name]
-          ?? request.estimate(encoding, weights: logical.shape.reduce(1, *))
+          ?? request.planned(encoding, for: item.site, in: source, zeros)
         return (logical, .encode(own, method: item.method(asked: request.method).rawValue))
       }
       if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
@@ -173,9 +176,31 @@ extension EncodingAssignment.Item {
 
 extension QuantizeRequest {
   /// An encoding of about the size that it will have; only those whose size depends on the weights change.
-  func estimate(_ encoding: any WeightEncoding, weights: Int) -> any WeightEncoding {
+  private func estimate(_ encoding: any WeightEncoding, weights: Int) -> any WeightEncoding {
     guard encoding is EntropyCoded else { return encoding }
     let bits = if case .bits(let bits) = goal { bits } else { 4.0 }
     return EntropyCoded(streamBytes: max(1, Int((bits * Double(weights) / 8).rounded())))
+  }
+
+  /// The encoding that a matrix will have, without the zeros that are kept.
+  ///
+  /// - Parameter zeros: The zeros that the stage itself makes.
+  func planned(
+    _ encoding: any WeightEncoding, for site: MatrixSite, in source: any Checkpoint,
+    _ zeros: PruneAssignment?
+  ) -> any WeightEncoding {
+    let weights = site.outputs * site.inputs
+    let own = estimate(encoding, weights: weights)
+    if let goal = zeros?[site.name] {
+      return SparseEncoding.planned(
+        own, outputs: site.outputs, inputs: site.inputs, zeros: goal.zeros, pattern: goal.pattern)
+    }
+    guard let stored = source.manifest[site.name]?.encoding as? SparseEncoding,
+      method == .rtn || keepsZeros(on: encoding, wasPruned: true)
+    else { return own }
+    return SparseEncoding.planned(
+      own, outputs: site.outputs, inputs: site.inputs,
+      zeros: weights - stored.storedCount(outputs: site.outputs, inputs: site.inputs),
+      pattern: stored.pattern)
   }
 }
