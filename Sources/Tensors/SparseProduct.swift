@@ -9,7 +9,7 @@ public enum SparseProduct {
 
   /// Writes a row, zeros and all.
   ///
-  /// - Parameter values: The row's values in the order of the columns, and `padding` more.
+  /// - Parameter values: The row's values in the order of the columns; room for all columns, and `padding` more.
   public static func expand(
     mask: Span<UInt8>, values: Span<Float>, into row: inout MutableSpan<Float>
   ) {
@@ -41,17 +41,9 @@ public enum SparseProduct {
     }
   }
 
-  /// Set bits.
-  public static func count(_ mask: Span<UInt8>) -> Int {
-    var sum = 0
-    for i in 0..<mask.count {
-      sum += mask[i].nonzeroBitCount
-    }
-    return sum
-  }
-
   private static func check(mask: Span<UInt8>, values: Span<Float>, columns: Int) {
     precondition(mask.count == (columns + 7) / 8)
-    precondition(count(mask) + padding <= values.count)
+    // A mask stores no more than all columns.
+    precondition(columns + padding <= values.count)
   }
 }

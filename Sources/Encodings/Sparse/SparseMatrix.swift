@@ -111,6 +111,8 @@ struct SparseMatrix: LinearOperator {
   private let mask: SparseMask
   /// Where each row's codes begin, in bytes; empty for floats.
   private let codeStarts: [Int]
+  /// Stored weights of each group of a row, `[outputs, groups]`; empty for floats.
+  private let groupCounts: [Int32]
 
   init(_ encoding: SparseEncoding, outputs: Int, inputs: Int, parts: [Tensor]) {
     self.encoding = encoding
@@ -127,6 +129,21 @@ struct SparseMatrix: LinearOperator {
       }
     }
     codeStarts = starts
+    groupCounts = Self.groupCounts(encoding, mask, outputs: outputs, inputs: inputs)
+  }
+
+  private static func groupCounts(
+    _ encoding: SparseEncoding, _ mask: SparseMask, outputs: Int, inputs: Int
+  ) -> [Int32] {
+    guard case .integers(let integers) = encoding.values else { return [] }
+    let groups = integers.groups(inputs: inputs), size = integers.groupSize(inputs: inputs)
+    return (0..<outputs * groups).map { index in
+      let (row, group) = index.quotientAndRemainder(dividingBy: groups)
+      // Groups start on bytes of the mask: their sizes are multiples of 8, or one is the row.
+      let first = row * mask.rowBytes + group * size / 8
+      let end = row * mask.rowBytes + (min((group + 1) * size, inputs) + 7) / 8
+      return mask.bits[first..<end].reduce(0) { $0 + Int32($1.nonzeroBitCount) }
+    }
   }
 
   var storedBits: Int { parts.reduce(0) { $0 + 8 * $1.byteCount } }
@@ -136,6 +153,7 @@ struct SparseMatrix: LinearOperator {
     var values: [Float] = []
     var codes: [UInt8] = []
     var zeros: [UInt8] = []
+    var scales: [Float] = []
   }
 
   /// Reads a row's values into `rows.values`.
@@ -156,7 +174,7 @@ struct SparseMatrix: LinearOperator {
   }
 
   private func read(_ row: Int, count: Int, _ integers: GroupIntegers, _ rows: inout Rows) {
-    let groups = integers.groups(inputs: inputs), size = integers.groupSize(inputs: inputs)
+    let groups = integers.groups(inputs: inputs)
     if rows.codes.count < inputs { rows.codes = [UInt8](repeating: 0, count: inputs) }
     if rows.zeros.count < groups {
       rows.zeros = [UInt8](repeating: UInt8(integers.middle), count: groups)
@@ -177,21 +195,18 @@ struct SparseMatrix: LinearOperator {
           into: &rows.zeros)
       }
     }
-    let scales = parts[2].floats(elements: row * groups..<(row + 1) * groups)
-    let codes = rows.codes
+    if rows.scales.count < groups { rows.scales = [Float](repeating: 0, count: groups) }
+    var scaleSpan = rows.scales.mutableSpan
+    parts[2].readFloats(elements: row * groups..<(row + 1) * groups, into: &scaleSpan)
+    let codes = rows.codes, scales = rows.scales, zeros = rows.zeros
+    var target = rows.values.mutableSpan
     var first = 0
     for group in 0..<groups {
-      // Groups start on bytes of the mask: their sizes are multiples of 8, or one is the row.
-      let masked = row * mask.rowBytes + group * size / 8
-      let end = row * mask.rowBytes + (min((group + 1) * size, inputs) + 7) / 8
-      let own = mask.bits[masked..<end].reduce(0) { $0 + $1.nonzeroBitCount }
-      let zero = Float(rows.zeros[group])
-      let codes = codes.span.extracting(first..<first + own)
-      var target = rows.values.mutableSpan
+      let own = Int(groupCounts[row * groups + group])
       var part = target._mutatingExtracting(first..<first + own)
       decodeGroup(
-        codes, scale: scales[group],
-        zero: zero, into: &part)
+        codes.span.extracting(first..<first + own), scale: scales[group],
+        zero: Float(zeros[group]), into: &part)
       first += own
     }
   }
