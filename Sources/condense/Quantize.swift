@@ -172,7 +172,8 @@ struct Quantize: ParsableCommand {
     }
     if method == .ec || method == .smoothquant {
       throw ValidationError(
-        "--repair-rank does nothing with --method \(method.rawValue); it is for rtn, gptq, qronos and awq")
+        "--repair-rank does nothing with --method \(method.rawValue); it is for rtn, gptq, qronos and awq"
+      )
     }
     if sparsity != nil || pattern != nil || keepZeros == true {
       throw ValidationError("--repair-rank fills zeros; it does not go with options that keep them")
