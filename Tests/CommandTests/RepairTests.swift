@@ -72,6 +72,20 @@ import Testing
     #expect(layers.compactMap { $0["encoding"]?.string } == ["int3-g64+r4-f16"])
   }
 
+  /// Every method that a repair goes with, and a file type of llama.cpp.
+  @Test(arguments: [
+    ["--method", "awq", "--encoding", "int4-g32"], ["--method", "qronos", "--encoding", "nf4-g64"],
+    ["--encoding", "Q4_K_S"],
+  ])
+  func methods(_ options: [String]) throws {
+    let result = try quantize(
+      "m",
+      options + ["--calibration", Samples.calibration, "--tokens", "1024", "--repair-rank", "2"])
+    #expect(result.status == 0, "\(result.error)")
+    let layers = try json("m/lineage.json")["work"]?["layers"]?.array ?? []
+    #expect(layers.count { $0["encoding"]?.string?.hasSuffix("+r2-f16") == true } >= 42)
+  }
+
   @Test func refusals() throws {
     let rtn = ["--method", "rtn", "--encoding"]
     let text = ["--calibration", Samples.calibration]
@@ -93,6 +107,11 @@ import Testing
       (
         text + ["--encoding", "int3-g64,int4-g64+r8-f16", "--bits", "3.5"],
         "cannot stand in a list"
+      ),
+      (
+        text + [
+          "--encoding", "int3-g64,int4-g64", "*down_proj*=int3-g64+r8-f16", "--bits", "3.5",
+        ], "cannot stand beside a goal"
       ),
       (text + ["--encoding", "int4-g64", "--pattern", "2:4", "--repair-rank", "8"], "fills zeros"),
     ] {

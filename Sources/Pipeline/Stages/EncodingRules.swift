@@ -108,6 +108,8 @@ public enum EncodingRuleError: Error, Sendable, Equatable, CustomStringConvertib
   case repairTooLarge(tensor: String, rank: Int, largest: Int)
   /// A rank for repairs, and no tensor on an encoding that has any.
   case nothingToRepair(rank: Int)
+  /// A repair beside a goal for the whole model.
+  case repairBesideGoal(encoding: String)
   /// A rank for repairs beside a list of encodings to choose from.
   case repairOfList(encodings: String)
 
@@ -130,6 +132,8 @@ public enum EncodingRuleError: Error, Sendable, Equatable, CustomStringConvertib
           + "\(largest) helps" : "--repair-rank: '\(tensor)' is too small for factors of any rank"
     case .nothingToRepair(let rank):
       "--repair-rank: \(rank) does nothing here; it is for group integers, fp8, nf4 and blocks of llama.cpp"
+    case .repairBesideGoal(let encoding):
+      "--encoding: '\(encoding)' cannot stand beside a goal for the whole model; a repair has a rank of its own"
     case .repairOfList(let encodings):
       "--repair-rank: a list of encodings to choose from (\(encodings)) cannot be repaired; name one encoding"
     case .noDefault: "--encoding ENCODING is missing: what should the linear layers become?"

@@ -13,6 +13,8 @@ extension QuantizeRun {
         if case .encode(let encoding) = $0.target { encoding is Repaired } else { false }
       }), case .encode(let encoding) = first.target
     else { return }
+    // Sensitivities are measured on some rows of a matrix, which say nothing of its singular values.
+    if request.isAllocated { throw EncodingRuleError.repairBesideGoal(encoding: encoding.name) }
     let wasPruned = Lineage.holds("prune", in: try Lineage.parent(of: input))
     guard request.keepsZeros(on: encoding, wasPruned: wasPruned) else { return }
     throw LayerError(
