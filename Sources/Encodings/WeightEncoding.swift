@@ -102,6 +102,7 @@ public enum EncodingRegistry {
     EntropyCoded.self,
     SparseEncoding.self,
     LowRank.self,
+    Repaired.self,
   ]
 
   /// The encoding of a name, or nil when there is none.

@@ -50,7 +50,7 @@ public struct Qronos: WeightQuantizer, Equatable {
       relativeError: relativeError(weight, encoded, statistics: .moment(moment)),
       roundingError: relativeError(target, encoded, statistics: .moment(moment)),
       isOutputError: true, fallbacks: feedback.fallbacks,
-      deadInputs: moment.diagonal.count { $0 == 0 })
+      deadInputs: moment.diagonal.count { $0 == 0 }, target: target)
   }
 
   /// W + W (C − H) Uᵀ U, U being the factor of the damped H.

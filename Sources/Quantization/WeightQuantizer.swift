@@ -49,6 +49,10 @@ public enum QuantizationError: Error, Sendable, Equatable, CustomStringConvertib
   case raggedColumns(encoding: String, columns: Int, multiple: Int)
   /// H cannot be factorized even with this much damping.
   case singular(damping: Double)
+  /// A repair of a weight whose zeros are to stay.
+  case repairFillsZeros(encoding: String)
+  /// A repair whose factors halves cannot hold.
+  case repairTooLarge
   /// An encoding whose zeros cannot be kept while errors are pushed onto them.
   case cannotKeepZeros(encoding: String)
 
@@ -67,6 +71,10 @@ public enum QuantizationError: Error, Sendable, Equatable, CustomStringConvertib
         + "encoding for it or copy it"
     case .cannotKeepZeros(let encoding):
       "error feedback onto \(encoding) cannot keep zeros; use group integers such as int4-g128, or --method rtn"
+    case .repairFillsZeros(let encoding):
+      "the factors of \(encoding) fill zeros, which a pruned model keeps; give --no-keep-zeros, or no repair"
+    case .repairTooLarge:
+      "the error of its rounding is too large for factors in halves; quantize it without a repair"
     case .badStatistics: "the calibration inputs are infinite or NaN"
     case .singular(let damping):
       "the second-moment matrix cannot be factorized with damping \(damping) of its mean diagonal; "
@@ -92,12 +100,17 @@ public struct QuantizedWeight: Sendable {
   public let fallbacks: Int
   /// Inputs that were zero in all of the calibration.
   public let deadInputs: Int
+  /// What was rounded, `[outputs, inputs]`, where the method rounds another matrix than W and does not scale it back;
+  /// nil where it is W.
+  public let target: Matrix?
 
   /// A result.
   public init(
     encoded: EncodedMatrix, method: QuantizationMethod, relativeError: Double,
-    roundingError: Double? = nil, isOutputError: Bool, fallbacks: Int, deadInputs: Int
+    roundingError: Double? = nil, isOutputError: Bool, fallbacks: Int, deadInputs: Int,
+    target: Matrix? = nil
   ) {
+    self.target = target
     self.roundingError = roundingError ?? relativeError
     self.encoded = encoded
     self.method = method
@@ -112,7 +125,7 @@ public struct QuantizedWeight: Sendable {
     QuantizedWeight(
       encoded: encoded, method: method, relativeError: relativeError,
       roundingError: roundingError, isOutputError: isOutputError, fallbacks: fallbacks,
-      deadInputs: deadInputs)
+      deadInputs: deadInputs, target: target)
   }
 }
 

@@ -106,6 +106,11 @@ struct Quantize: ParsableCommand {
     inversion: .prefixedNo,
     help: "gptq, qronos, ec: what is zero stays zero (default: where the input was pruned).")
   var keepZeros: Bool?
+  @Option(
+    help: ArgumentHelp(
+      "Beside each matrix of codes two thin factors of this rank, which take up the largest part of its error (EoRA).",
+      valueName: "rank"))
+  var repairRank: Int?
   @Flag(
     inversion: .prefixedNo,
     help: "Each group of layers sees its inputs as the groups before it left them (default: yes).")
@@ -145,6 +150,7 @@ struct Quantize: ParsableCommand {
       throw ValidationError("--smoothing is \(smoothing); it must be 0 to 1")
     }
     try refuseUnused()
+    try validateRepair()
     try validatePruning()
     guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
       throw ValidationError("--imatrix is for --method rtn without --calibration")
@@ -156,6 +162,22 @@ struct Quantize: ParsableCommand {
       throw ValidationError("--encoding ENCODING is missing: what should the linear layers become?")
     }
     try validateGoal()
+  }
+
+  private func validateRepair() throws {
+    guard let repairRank else { return }
+    guard (1...LowRank.largestRank).contains(repairRank) else {
+      throw ValidationError(
+        "--repair-rank is \(repairRank); it must be 1 to \(LowRank.largestRank)")
+    }
+    if method == .ec || method == .smoothquant {
+      throw ValidationError(
+        "--repair-rank does nothing with --method \(method.rawValue); it is for rtn, gptq, qronos and awq"
+      )
+    }
+    if sparsity != nil || pattern != nil || keepZeros == true {
+      throw ValidationError("--repair-rank fills zeros; it does not go with options that keep them")
+    }
   }
 
   private func validatePruning() throws {
@@ -312,6 +334,7 @@ struct Quantize: ParsableCommand {
     request.imatrix = imatrix
     request.pruning = try zeros()
     request.keepsZeros = keepZeros
+    request.repairRank = repairRank
     if !request.usesGrids,
       let option = grid != nil ? "--grid" : actOrder != nil ? "--act-order" : nil
     {

@@ -17,6 +17,8 @@ import Testing
     (GGUFBlockType.allCases.map(\.name), [.rtn, .gptq, .qronos]),
     (["w8a8"], [.rtn, .gptq, .qronos, .awq, .smoothquant]),
     (["ec"], [.ec]),
+    // Made of other encodings' results: zeros that are left out, factors by themselves, factors beside codes.
+    (["2:4-int4-g64", "low-rank-4-f16", "int3-g64+r4-f16"], []),
   ]
 
   static func quantizer(_ method: QuantizationMethod) -> any WeightQuantizer {

@@ -24,6 +24,7 @@ DTYPES = {
 ENCODING = re.compile(r"int([2-8])-(?:g(16|32|64|128|256)|(channel))(-sym)?")
 SPARSE = re.compile(r"(?:(\d+):(\d+)|bitmap|1x(\d+))-(.+)")
 LOW_RANK = re.compile(r"low-rank-([1-9][0-9]{0,6})-(f16|bf16|f32)")
+REPAIRED = re.compile(r"(.+)\+r([1-9][0-9]{0,6})-f16")
 LEVELS = re.compile(r"(fp8|nf4)-(?:g(16|32|64|128|256)|(channel))")
 NF4 = np.array([
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -138,14 +139,22 @@ class Bundle:
 
     def parts_of(self, name):
         """The encoding of a weight and the suffixes of its parts."""
-        entry = self.weights[name]
-        match = LOW_RANK.fullmatch(entry["encoding"])
+        return self.parts_of_encoding(name, self.weights[name]["encoding"])
+
+    def parts_of_encoding(self, name, encoding):
+        match = REPAIRED.fullmatch(encoding)
+        if match is not None:
+            base, parts = self.parts_of_encoding(name, match[1])
+            # The regular expressions of sparse and thin matrices would take what no repair stands beside.
+            need(base.re in (ENCODING, LEVELS) and match[1] != "w8a8", f"{name}: unknown encoding {encoding}")
+            return match, parts + [":left", ":right"]
+        match = LOW_RANK.fullmatch(encoding)
         if match is not None:
             return match, [":left", ":right"]
-        match = LEVELS.fullmatch(entry["encoding"])
+        match = LEVELS.fullmatch(encoding)
         if match is not None:
             return match, [":codes", ":scales"]
-        match = SPARSE.fullmatch(entry["encoding"])
+        match = SPARSE.fullmatch(encoding)
         if match is not None:
             places = ":positions" if match[1] else ":mask"
             rest = match[4] if match[1] else match[4].rpartition("-")[0]
@@ -154,8 +163,8 @@ class Bundle:
                 return match, [places, ":values"]
             return match, [places, ":codes", ":scales"] + ([] if integers[4] else [":zeros"])
         # What w8a8 adds is how products are made; the weights are these.
-        match = ENCODING.fullmatch(entry["encoding"].replace("w8a8", "int8-channel-sym"))
-        need(match is not None, f"{name}: unknown encoding {entry['encoding']}")
+        match = ENCODING.fullmatch(encoding.replace("w8a8", "int8-channel-sym"))
+        need(match is not None, f"{name}: unknown encoding {encoding}")
         return match, [":codes", ":scales"] + ([] if match[4] else [":zeros"])
 
     def sparse(self, name):
@@ -230,7 +239,12 @@ class Bundle:
         sparse = self.sparse(name)
         if sparse is not None:
             return self.decode_sparse(name, *sparse)
-        match, _ = self.parts_of(name)
+        return self.decode_encoding(name, self.parts_of(name)[0])
+
+    def decode_encoding(self, name, match):
+        if match.re is REPAIRED:
+            base = self.decode_encoding(name, self.parts_of_encoding(name, match[1])[0])
+            return base + self.low_rank(name, int(match[2]), "F16")
         if match.re is LOW_RANK:
             return self.low_rank(name, int(match[1]), match[2].upper())
         levels = {"fp8": FP8, "nf4": NF4}.get(match[1])
@@ -260,7 +274,11 @@ class Bundle:
         for suffix, expected in ((":left", [shape[0], rank]), (":right", [rank, shape[1]])):
             part = self.tensors.get(name + suffix)
             need(part is not None and part["dtype"] == kind and part["shape"] == expected, name + suffix)
-        return self.floats(name + ":left") @ self.floats(name + ":right")
+        left, right = self.floats(name + ":left"), self.floats(name + ":right")
+        product = np.zeros(shape, np.float32)
+        for k in range(rank):
+            product += left[:, k : k + 1] * right[k : k + 1]
+        return product
 
     def decoded(self):
         """Name and float32 values of every tensor as the model names it, in the order of the data."""

@@ -106,7 +106,7 @@ public struct MatrixBench {
     let quantize = Self.seconds {
       quantized = Swift.Result {
         try request.quantizer(for: item, onto: target, goal: nil, known)
-          .quantize(weight, statistics: known.statistics, encoding: target)
+          .quantizeAndRepair(weight, statistics: known.statistics, encoding: target)
       }
     }
     guard let result = try quantized?.get() else { preconditionFailure("nothing was quantized") }

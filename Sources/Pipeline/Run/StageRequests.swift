@@ -40,6 +40,12 @@ extension QuantizeStageOptions {
     request.trueSequential = trueSequential
     request.pruning = try zeros()
     request.keepsZeros = keepZeros
+    if let repairRank, method == .ec || method == .smoothquant {
+      throw RecipeError(
+        at: encoding.place,
+        .refused("repair-rank \(repairRank) does nothing with method \(method.rawValue)"))
+    }
+    request.repairRank = repairRank
     return request
   }
 

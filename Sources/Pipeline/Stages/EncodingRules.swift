@@ -65,7 +65,7 @@ public struct EncodingRule: Sendable, Equatable {
       for own in names {
         // In a list, a name of llama.cpp's is that block type.
         guard case .encode(let encoding) = try target(own, hasPattern: true),
-          !(encoding is EntropyCoded)
+          !(encoding is EntropyCoded), !(encoding is Repaired)
         else { throw .notInLists(name: own) }
         if !encodings.contains(where: { $0.name == own }) { encodings.append(encoding) }
       }
@@ -104,6 +104,14 @@ public enum EncodingRuleError: Error, Sendable, Equatable, CustomStringConvertib
   case matchesNothing(pattern: String, nearest: String?)
   /// No rule says what becomes of the linear layers.
   case noDefault
+  /// Factors that take as many bytes as the matrix they repair would in halves.
+  case repairTooLarge(tensor: String, rank: Int, largest: Int)
+  /// A rank for repairs, and no tensor on an encoding that has any.
+  case nothingToRepair(rank: Int)
+  /// A repair beside a goal for the whole model.
+  case repairBesideGoal(encoding: String)
+  /// A rank for repairs beside a list of encodings to choose from.
+  case repairOfList(encodings: String)
 
   /// One line without a full stop.
   public var description: String {
@@ -113,11 +121,21 @@ public enum EncodingRuleError: Error, Sendable, Equatable, CustomStringConvertib
         + " (known: \(known))"
     case .notInLists(let name):
       "--encoding: '\(name)' cannot stand in a list of encodings to choose from (ec has a rate of its own, "
-        + "and copy no size to choose)"
+        + "copy no size to choose, and repairs have ranks)"
     case .emptyPattern(let rule): "--encoding: '\(rule)' has no pattern before '='"
     case .matchesNothing(let pattern, let nearest):
       "--encoding: the pattern '\(pattern)' matches no weight matrix"
         + (nearest.map { "; the nearest name is '\($0)'" } ?? "")
+    case .repairTooLarge(let tensor, let rank, let largest):
+      largest > 0
+        ? "--repair-rank: factors of rank \(rank) are no smaller than '\(tensor)' itself in halves; at most "
+          + "\(largest) helps" : "--repair-rank: '\(tensor)' is too small for factors of any rank"
+    case .nothingToRepair(let rank):
+      "--repair-rank: \(rank) does nothing here; it is for group integers, fp8, nf4 and blocks of llama.cpp"
+    case .repairBesideGoal(let encoding):
+      "--encoding: '\(encoding)' cannot stand beside a goal for the whole model; a repair has a rank of its own"
+    case .repairOfList(let encodings):
+      "--repair-rank: a list of encodings to choose from (\(encodings)) cannot be repaired; name one encoding"
     case .noDefault: "--encoding ENCODING is missing: what should the linear layers become?"
     }
   }
@@ -251,6 +269,42 @@ public struct EncodingAssignment: Sendable {
         return Item(
           site: item.site, target: .encode(encoding), rule: item.rule, insteadOf: item.insteadOf)
       })
+  }
+
+  /// The same with factors of a rank beside every matrix of codes that can have them; embeddings that no head shares stay,
+  /// of which a token reads one row.
+  ///
+  /// - Parameter rank: Nil where the encodings alone say what is repaired.
+  /// - Throws: `EncodingRuleError` where nothing would be repaired, or factors would be too large.
+  func repaired(rank: Int?) throws(EncodingRuleError) -> EncodingAssignment {
+    var repaired: [Item] = []
+    var count = 0
+    for item in items {
+      var item = item
+      if let rank {
+        switch item.target {
+        case .choose: throw .repairOfList(encodings: item.target.name)
+        case .encode(let base) where item.site.role != .embedding(isHead: false):
+          if let encoding = Repaired(base, rank: rank) {
+            count += 1
+            item = Item(
+              site: item.site, target: .encode(encoding), rule: item.rule,
+              insteadOf: item.insteadOf)
+          }
+        case .encode, .mix, .copy: break
+        }
+      }
+      if case .encode(let encoding as Repaired) = item.target {
+        let largest = LowRank.largestUsefulRank(
+          outputs: item.site.outputs, inputs: item.site.inputs)
+        guard encoding.rank <= largest else {
+          throw .repairTooLarge(tensor: item.site.name, rank: encoding.rank, largest: largest)
+        }
+      }
+      repaired.append(item)
+    }
+    if let rank, count == 0 { throw .nothingToRepair(rank: rank) }
+    return EncodingAssignment(items: repaired)
   }
 
   /// Entropy-coded weights need no grid that fits a layer's inputs: the default goes for embeddings and heads too.

@@ -51,7 +51,7 @@ extension QuantizeRun {
     let zeros = try PruneAssignment(pruning, to: input)
     for item in try assignment().items {
       guard zeros[item.site.name] != nil, case .encode(let encoding) = item.target,
-        !QuantizeRequest.isGrid(encoding)
+        !QuantizeRequest.isGrid(encoding) || encoding is Repaired
       else { continue }
       throw LayerError(
         path: input.path, tensor: item.site.name,

@@ -54,6 +54,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   public var pruning: WeightPruning?
   /// gptq, qronos: what is zero stays zero; nil is yes for a checkpoint that was pruned, where the encoding can.
   public var keepsZeros: Bool?
+  /// The rank of the factors beside each matrix of codes, which take up the largest part of its error; nil for none.
+  public var repairRank: Int?
   /// A file of llama-imatrix with the mean squares of the layers' inputs, in place of calibration text.
   public var imatrix: String?
 
@@ -133,7 +135,8 @@ public struct QuantizeRequest: Sendable, Equatable {
   }
 
   static func isGrid(_ encoding: any WeightEncoding) -> Bool {
-    encoding is GroupIntegers || encoding is LevelGroups || encoding is W8A8
+    let encoding = (encoding as? Repaired)?.base ?? encoding
+    return encoding is GroupIntegers || encoding is LevelGroups || encoding is W8A8
   }
 
   /// The options that the result depends on, for the lineage.
@@ -168,6 +171,7 @@ public struct QuantizeRequest: Sendable, Equatable {
       object["pruning"] = .object(pruning.json(isCalibrated: false))
     }
     if let keepsZeros { object["keep-zeros"] = .bool(keepsZeros) }
+    if let repairRank { object["repair-rank"] = .integer(repairRank) }
     if let imatrix { object["imatrix"] = .string(FilePath.name(of: imatrix)) }
     if calibration != nil { object["true-sequential"] = .bool(trueSequential) }
     return .object(object)
@@ -211,7 +215,8 @@ public struct QuantizeRun {
       ? MatrixSite.all(of: input) : MatrixSite.all(of: try FamilyRegistry.network(of: input))
     return try EncodingAssignment(
       request.rules, to: sites,
-      isCalibrated: request.calibration != nil || request.imatrix != nil)
+      isCalibrated: request.calibration != nil || request.imatrix != nil
+    ).repaired(rank: request.repairRank)
   }
 
   /// The hash of everything that the result depends on.
@@ -284,6 +289,7 @@ public struct QuantizeRun {
       throw QuantizationError.needsStatistics(method: request.method.rawValue)
     }
     try checkPruning()
+    try checkRepair()
     let chooses = request.rules.contains { if case .choose = $0.target { true } else { false } }
     if chooses, !request.isAllocated {
       throw AllocationError(

@@ -180,7 +180,7 @@ final class QuantizeWalk {
         result = try quantizer.quantize(
           original, pruning.pruner, goal, statistics: knowledge.statistics, encoding: encoding)
       } else {
-        result = try quantizer.quantize(
+        result = try quantizer.quantizeAndRepair(
           original, statistics: knowledge.statistics, encoding: encoding)
       }
       extras = self.extras(result, of: original, name, knowledge.statistics)

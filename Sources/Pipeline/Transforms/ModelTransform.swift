@@ -90,7 +90,9 @@ struct ModelTransform {
     for item in assignment.items {
       guard item.method(asked: request.method) != .rtn else { continue }
       switch item.target {
-      case .encode(let encoding): encodings[item.site.name] = encoding
+      // What is repaired is first rounded onto its base.
+      case .encode(let encoding):
+        encodings[item.site.name] = (encoding as? Repaired)?.base ?? encoding
       // Factors are for one encoding; they hardly differ between those that a goal chooses from.
       case .choose(let list): encodings[item.site.name] = list.first
       case .copy, .mix: break

@@ -21,6 +21,8 @@ ENCODINGS += [f"{levels}-{group}" for levels in ["fp8", "nf4"] for group in ["g1
 # Patterns of zeros, each before floats of a type and before integers.
 ZEROS = {"bitmap": "0.7", "2of4": "2:4", "4of8": "4:8", "3of6": "3:6", "1x8": "1x8"}
 SPARSE = {"f32": "F32", "f16": "F16", "bf16": "BF16", "int4-g16": "F32", "int3-g32-sym": "F32", "int8-channel": "F32"}
+# Factors beside codes.
+REPAIRED = ["int3-g16+r2-f16", "int4-channel-sym+r1-f16", "nf4-g16+r3-f16", "fp8-channel+r4-f16"]
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -38,6 +40,8 @@ def main():
     condense = pathlib.Path(sys.argv[1]).resolve()
     random = np.random.default_rng(0)
     tensors = {name: ("F32", random.standard_normal((5, 37)).astype("<f4")) for name in ENCODINGS}
+    more = np.random.default_rng(1)
+    tensors |= {name: ("F32", more.standard_normal((5, 37)).astype("<f4")) for name in REPAIRED}
     plain = random.standard_normal((3, 7)).astype("<f4")
     tensors["plain.f32"] = ("F32", plain)
     tensors["plain.f16"] = ("F16", plain.astype("<f2"))
@@ -59,7 +63,7 @@ def main():
         goals = ["*=copy"] + [f"sparse.{name}.*={goal}" for name, goal in ZEROS.items()]
         subprocess.run([condense, "prune", source, pruned, "--method", "magnitude", "--sparsity", "0.7", "--quiet",
                         "--tensors", *goals], check=True)
-        rules = [f"{name}={name}" for name in ENCODINGS] + ["zeros=int3-g16"]
+        rules = [f"{name}={name}" for name in ENCODINGS + REPAIRED] + ["zeros=int3-g16"]
         rules += [f"sparse.{zeros}.{name}={name}" for zeros in ZEROS for name in SPARSE if name.startswith("int")]
         subprocess.run([condense, "quantize", pruned, quantized, "--method", "rtn", "--quiet", "--encoding", *rules], check=True)
         subprocess.run([condense, "pack", quantized, bundle, "--force", "--quiet"], check=True)

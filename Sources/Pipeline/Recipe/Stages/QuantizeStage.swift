@@ -1,5 +1,6 @@
 // The options of `quantize`.
 
+import Encodings
 public import Pruning
 public import Quantization
 
@@ -68,6 +69,8 @@ public struct QuantizeStageOptions: StageOptions {
   public var pruning = PruningMethod.alps
   /// GPTQ, Qronos, ec: what is zero stays zero.
   public var keepZeros: Bool?
+  /// The rank of factors that repair each matrix of codes.
+  public var repairRank: Int?
   /// GPTQ: inputs come from the layers that are quantized already, one linear layer after another.
   public var trueSequential = true
 
@@ -163,6 +166,10 @@ public struct QuantizeStageOptions: StageOptions {
       .init(
         "keep-zeros", \.keepZeros, .optional(.flag),
         "GPTQ, Qronos, ec: what is zero stays zero; by default where the input was pruned."),
+      .init(
+        "repair-rank", \.repairRank, .optional(.integer(1...LowRank.largestRank)),
+        "Beside each matrix of codes two thin factors of this rank, which take up the largest part of its error."
+      ),
       .init(
         "true-sequential", \.trueSequential, .flag,
         "GPTQ: a layer's inputs come from the layers that are quantized already."),
