@@ -13,6 +13,8 @@ public enum RankRule: Sendable, Equatable {
   case energy(Double)
   /// This share of the smaller side of the matrix.
   case ratio(Double)
+  /// The largest energy with at most so many bytes of weights.
+  case budget(Int)
 }
 
 extension WhitenedSpectrum {
@@ -32,6 +34,7 @@ extension WhitenedSpectrum {
   /// The rank that a rule gives, at least 1.
   public func rank(_ rule: RankRule) -> Int {
     switch rule {
+    case .budget: return max(1, squares.count)
     case .ratio(let ratio): return max(1, Int((ratio * Double(squares.count)).rounded()))
     case .energy(let share):
       let all = squares.reduce(0, +)

@@ -29,6 +29,11 @@ struct Prune: ParsableCommand {
   var energy: Double?
   @Option(help: "svd: rank of each matrix, as a share of its smaller side.")
   var rankRatio: Double?
+  @Option(
+    help: ArgumentHelp(
+      "svd: bytes of the result's weights, such as 15MB; all matrices keep the largest energy that fits.",
+      valueName: "bytes"))
+  var budget: String?
   @Option(help: "Share of the weights that become zero, such as 0.5; N:M says it itself.")
   var sparsity: Double?
   @Option(help: "Where zeros may lie: unstructured, N:M or 1xB (default: unstructured).")
@@ -109,8 +114,11 @@ struct Prune: ParsableCommand {
       try refuseUnused()
       return
     }
-    if !isLowRank, energy != nil || rankRatio != nil {
-      throw ValidationError("--energy and --rank-ratio are for --method svd")
+    if let budget, ByteSize.parse(budget) ?? 0 < 1 {
+      throw ValidationError("--budget is '\(budget)'; it must be a number of bytes such as 15MB")
+    }
+    if !isLowRank, energy != nil || rankRatio != nil || budget != nil {
+      throw ValidationError("--energy, --rank-ratio and --budget are for --method svd")
     }
     if isLowRank {
       guard !calibration.isEmpty else {
@@ -143,7 +151,8 @@ struct Prune: ParsableCommand {
 
   private func rank() throws -> LowRankPruning {
     do throws(LowRankError) {
-      var rank = try LowRankPruning(energy: energy, ratio: rankRatio)
+      var rank = try LowRankPruning(
+        energy: energy, ratio: rankRatio, budget: budget.flatMap { ByteSize.parse($0) })
       rank.damping = damping ?? rank.damping
       return rank
     } catch {
@@ -184,7 +193,8 @@ struct Prune: ParsableCommand {
     let others: [(String, Bool)] = [
       ("--method", structure.isAsked && askedMethod != nil),
       ("--energy", structure.isAsked && energy != nil),
-      ("--rank-ratio", structure.isAsked && rankRatio != nil), ("--sparsity", sparsity != nil),
+      ("--rank-ratio", structure.isAsked && rankRatio != nil),
+      ("--budget", structure.isAsked && budget != nil), ("--sparsity", sparsity != nil),
       ("--pattern", pattern != nil), ("--allocation", allocation != nil),
       ("--tensors", !tensors.isEmpty), ("--block-size", blockSize != nil),
       ("--correction", correction != nil), ("--swaps", swaps != nil), ("--dense", dense),

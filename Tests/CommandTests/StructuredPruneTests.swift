@@ -48,10 +48,10 @@ import Testing
     try refuses(text + ["--ffn", "0.5", "--layer-importance", "order"], "does nothing without")
     try refuses(text + ["--layers", "0.5", "--importance", "order"], "does nothing for --layers")
     try refuses(text + ["--ffn", "0.5", "--damping", "0"], "--damping must be greater than 0")
-    try refuses(text + ["--method", "svd"], "one of energy and rank-ratio")
+    try refuses(text + ["--method", "svd"], "one of energy, rank-ratio and budget")
     try refuses(
       text + ["--method", "svd", "--energy", "0.9", "--rank-ratio", "0.5"],
-      "one of energy and rank-ratio")
+      "one of energy, rank-ratio and budget")
     try refuses(text + ["--method", "svd", "--energy", "1"], "greater than 0 and less than 1")
     try refuses(["--method", "svd", "--energy", "0.9"], "needs --calibration")
     try refuses(text + ["--energy", "0.9", "--sparsity", "0.5"], "are for --method svd")
@@ -107,6 +107,32 @@ import Testing
       }
       let score = try Command.run("eval", path, "--text", Samples.validation, "--windows", "8")
       #expect(score.status == 0, "\(score.error)")
+    }
+  }
+
+  /// Ranks by a number of bytes: never more, and nearly as many.
+  @Test func ranksOfABudget() throws {
+    func bytes(_ path: String) throws -> Int {
+      try Samples.bytes(path + "/model.safetensors").count
+    }
+    let other = folder.file("ratio")
+    let ratio = try Command.run(
+      ["prune", model, other, "--method", "svd", "--rank-ratio", "0.3"] + text)
+    #expect(ratio.status == 0, "\(ratio.error)")
+    let budget = try bytes(other)
+    let result = try Command.run(
+      ["prune", model, output, "--method", "svd", "--budget", "\(budget)", "--json"] + text)
+    #expect(result.status == 0, "\(result.error)")
+    let own = try bytes(output)
+    #expect(own <= budget && Double(own) > 0.97 * Double(budget))
+    for (arguments, part) in [
+      (["--method", "svd", "--budget", "100"], "every matrix has rank 1"),
+      (["--method", "svd", "--budget", "much"], "a number of bytes"),
+      (["--method", "svd", "--budget", "9MB", "--energy", "0.5"], "one of energy"),
+      (["--method", "wanda", "--sparsity", "0.5", "--budget", "9MB"], "are for --method svd"),
+    ] {
+      let refused = try Command.run(["prune", model, folder.file("no")] + arguments + text)
+      #expect(refused.status == 64 && refused.error.contains(part), "\(refused.error)")
     }
   }
 }

@@ -98,9 +98,10 @@ public struct RunPlan: Sendable {
       guard let options = entry.options as? QuantizeStageOptions else { continue }
       let request = try options.request(recipe)
       let stage = QuantizeRun(input: original, request: request)
-      try stage.check()
       do {
+        // A wrong rule has a place in the recipe, which what follows from it has not.
         _ = try stage.assignment()
+        try stage.check()
       } catch let error as EncodingRuleError {
         throw RecipeError(at: Self.place(of: error, options), .refused("\(error)"))
       }

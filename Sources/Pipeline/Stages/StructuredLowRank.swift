@@ -30,10 +30,13 @@ public struct LowRankPruning: Sendable, Equatable {
   public var damping = 0.01
 
   /// - Throws: `LowRankError` for a share that is none.
-  public init(energy: Double?, ratio: Double?) throws(LowRankError) {
-    switch (energy, ratio) {
-    case (let share?, nil): rule = .energy(share)
-    case (nil, let share?): rule = .ratio(share)
+  public init(energy: Double?, ratio: Double?, budget: Int? = nil) throws(LowRankError) {
+    switch (energy, ratio, budget) {
+    case (let share?, nil, nil): rule = .energy(share)
+    case (nil, let share?, nil): rule = .ratio(share)
+    case (nil, nil, let bytes?):
+      rule = .budget(bytes)
+      return
     default: throw .oneRule
     }
     let share = energy ?? ratio ?? 0
@@ -48,6 +51,7 @@ public struct LowRankPruning: Sendable, Equatable {
     switch rule {
     case .energy(let share): object["energy"] = .number(share)
     case .ratio(let share): object["rank-ratio"] = .number(share)
+    case .budget(let bytes): object["budget"] = .integer(bytes)
     }
     object["damping"] = .number(damping)
     return .object(object)
@@ -60,11 +64,15 @@ public enum LowRankError: Error, Sendable, Equatable, CustomStringConvertible {
   case oneRule
   /// A share that is not between none and all.
   case badShare(name: String, share: Double)
+  /// Fewer bytes than the model has with every matrix at rank 1.
+  case smallBudget(bytes: Int, least: Int)
 
   /// One line without a full stop.
   public var description: String {
     switch self {
-    case .oneRule: "svd needs one of energy and rank-ratio"
+    case .oneRule: "svd needs one of energy, rank-ratio and budget"
+    case .smallBudget(let bytes, let least):
+      "budget: \(bytes) bytes are fewer than the \(least) of the weights when every matrix has rank 1"
     case .badShare(let name, let share):
       "\(name): \(share) is the share that stays; it must be greater than 0 and less than 1"
     }
@@ -81,6 +89,8 @@ final class LowRankWalk {
   /// What is done, matrices that stayed as they were included.
   private(set) var layers: [FinishedLayer] = []
   private(set) var resumedLayers = 0
+  /// The ranks that a budget gives, by weight; beyond the largest useful one a matrix stays.
+  private var ranks: [String: Int] = [:]
 
   init(
     _ request: LowRankPruning, checkpoint: any Checkpoint, output: StageOutput,
@@ -102,6 +112,9 @@ final class LowRankWalk {
 
   /// Factorizes all matrices, each with the inputs that the matrices before leave it.
   func run(_ network: any Network, _ set: CalibrationSet) throws -> [FinishedLayer] {
+    if case .budget(let bytes) = request.rule {
+      ranks = try RankBudget(checkpoint, network, set, progress: progress).ranks(bytes: bytes)
+    }
     let stream = LayerStream(
       network: network, set: set, originalEmbedding: network.embedding.matrix)
     try BranchWalk(
@@ -132,7 +145,8 @@ final class LowRankWalk {
     let weight = linear.matrix.decoded(), known = statistics()
     let encoded: EncodedMatrix
     do throws(PruningError) {
-      encoded = try factorize(weight, known, Self.dtype(of: name, in: checkpoint))
+      encoded = try factorize(
+        weight, known, Self.dtype(of: name, in: checkpoint), rank: ranks[name])
     } catch {
       throw LayerError(path: checkpoint.path, tensor: name, error)
     }
@@ -151,7 +165,7 @@ final class LowRankWalk {
 
   /// The factors where they are smaller than the matrix, otherwise the matrix as it is.
   private func factorize(
-    _ weight: Matrix, _ statistics: InputStatistics, _ dtype: DType
+    _ weight: Matrix, _ statistics: InputStatistics, _ dtype: DType, rank chosen: Int?
   ) throws(PruningError) -> EncodedMatrix {
     guard let moment = statistics.moment, let cross = statistics.cross else {
       throw .needsStatistics(method: "svd")
@@ -175,7 +189,7 @@ final class LowRankWalk {
       throw .badStatistics
     }
     let spectrum = try WhitenedSpectrum(fitted, moment: moment)
-    let rank = spectrum.rank(request.rule)
+    let rank = chosen ?? spectrum.rank(request.rule)
     guard rank <= LowRank.largestUsefulRank(outputs: weight.rows, inputs: n) else {
       return PlainFloats(dtype).encode(weight)
     }
@@ -183,8 +197,8 @@ final class LowRankWalk {
     return LowRank(rank: rank, dtype: dtype).encode(left: factors.left, right: factors.right)
   }
 
-  /// What a matrix will be, nil for as it is: exact for a share of the rank; a share of energy is planned as if nothing
-  /// became smaller.
+  /// What a matrix will be, nil for as it is: exact for a share of the rank; for the other rules it is planned as if
+  /// nothing became smaller.
   static func planned(
     _ request: LowRankPruning, _ linear: Linear, _ checkpoint: any Checkpoint
   ) -> LowRank? {

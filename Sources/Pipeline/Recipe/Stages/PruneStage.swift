@@ -31,6 +31,8 @@ public struct PruneStageOptions: StageOptions {
   public var energy: Double?
   /// svd: the rank, as a share of the smaller side.
   public var rankRatio: Double?
+  /// svd: bytes of the weights.
+  public var budget: Located<String>?
   /// The share of zeros.
   public var sparsity: Double?
   /// Where they may lie.
@@ -130,6 +132,9 @@ public struct PruneStageOptions: StageOptions {
         "svd: the rank of each matrix, as a share of its smaller side. Matrices whose factors would not be smaller stay."
       ),
       .init(
+        "budget", \.budget, .optional(.located("a number of bytes such as `15MB`")),
+        "svd: bytes of the result's weights; all matrices keep the largest energy that fits."),
+      .init(
         "target-parameters", \.targetParameters, .optional(.located("a number such as `15M`")),
         "A smaller model with at most so many parameters; the sizes of its parts are searched for. The keys for single "
           + "weights then do nothing but `damping`, which the fit behind a cut has too."),
@@ -168,8 +173,10 @@ extension PruneStageOptions {
         calibration: recipe.calibration.map { CalibrationRequest($0) })
     }
     guard let zeros = method.zeros else { return try rankRequest(recipe) }
-    if energy != nil || rankRatio != nil {
-      throw RecipeError(at: pattern.place, .refused("energy and rank-ratio are for method svd"))
+    if energy != nil || rankRatio != nil || budget != nil {
+      throw RecipeError(
+        at: budget?.place ?? pattern.place,
+        .refused("energy, rank-ratio and budget are for method svd"))
     }
     guard let places = SparsityPattern(pattern.value) else {
       throw RecipeError(
@@ -210,8 +217,16 @@ extension PruneStageOptions {
       throw RecipeError(
         at: pattern.place, .refused("sparsity, pattern and overrides are for zeros, not for svd"))
     }
+    let bytes = try budget.map { budget throws(RecipeError) in
+      guard let bytes = ByteSize.parse(budget.value), bytes > 0 else {
+        throw RecipeError(
+          at: budget.place, .refused("'\(budget.value)' is no number of bytes such as 15MB"))
+      }
+      return bytes
+    }
     do throws(LowRankError) {
-      var rank = try LowRankPruning(energy: energy, ratio: rankRatio)
+      var rank = try LowRankPruning(
+        energy: energy, ratio: rankRatio, budget: bytes)
       rank.damping = max(damping, 1e-6)
       return PruneRequest(
         .rank(rank), calibration: recipe.calibration.map { CalibrationRequest($0) })
