@@ -21,3 +21,4 @@ static inline hid_t chdf5_uint64(void) { return H5T_STD_U64LE; }
 static inline hid_t chdf5_uint32(void) { return H5T_STD_U32LE; }
 static inline hid_t chdf5_uint16(void) { return H5T_STD_U16LE; }
 static inline hid_t chdf5_uint8(void) { return H5T_STD_U8LE; }
+static inline hsize_t chdf5_unlimited(void) { return H5S_UNLIMITED; }

@@ -94,7 +94,8 @@ static void limit_child(size_t memory, unsigned seconds) {
   forbid_everything();
 }
 
-struct hdf5_outcome hdf5_read(const void *bytes, size_t count, size_t limit, unsigned seconds) {
+struct hdf5_outcome hdf5_read(const void *bytes, size_t count, size_t limit, unsigned seconds,
+                              int chunks) {
   struct hdf5_outcome outcome = {.descriptor = -1};
   int descriptor = memfd_create("hdf5 answer", MFD_CLOEXEC);
   if (descriptor < 0 || ftruncate(descriptor, (off_t)limit) != 0) {
@@ -114,7 +115,7 @@ struct hdf5_outcome hdf5_read(const void *bytes, size_t count, size_t limit, uns
   pid_t child = fork();
   if (child == 0) {
     limit_child(space ? space + limit : 0, seconds);
-    hdf5_walk(bytes, count, answer, limit);
+    hdf5_walk(bytes, count, answer, limit, chunks);
     _exit(0);
   }
   int status = 0;

@@ -4,6 +4,7 @@
 //          H5Pset_file_image_callbacks, H5Ewalk2
 
 #define _GNU_SOURCE
+#include "chunk_table.h"
 #include "element_type.h"
 #include "hdf5_reader.h"
 
@@ -18,6 +19,7 @@ enum { DEPTH_LIMIT = 64, LINK_LIMIT = 1 << 20, ATTRIBUTE_LIMIT = 1 << 12, NAME_L
 struct walk {
   char *answer;
   size_t limit;
+  int chunks;
   unsigned links;
   unsigned depth;
   // Groups above the current one: a link to one of them would lead in circles.
@@ -152,6 +154,22 @@ static void read_elements(struct walk *w, hid_t dataset, hid_t type, struct hdf5
   H5Tclose(memory);
 }
 
+// Where the chunks lie, for a reader that decodes them itself.
+static void list_chunks(struct walk *w, hid_t dataset, struct hdf5_record record,
+                        const hsize_t *shape) {
+  uint64_t words = hdf5_chunk_words(dataset);
+  record.kind = HDF5_RECORD_CHUNKED;
+  record.bytes = words * 8;
+  struct hdf5_record *written = put(w, record, shape, w->path, w->path_length, NULL, 0);
+  char *target = words && words < w->limit / 8 ? take(w, words * 8) : NULL;
+  if (!target) {
+    written->kind = HDF5_RECORD_TOO_LARGE;
+    return;
+  }
+  written->offset = (uint64_t)(target - w->answer);
+  if (!hdf5_list_chunks(dataset, (uint64_t *)target, words)) put_error(w, "the chunks cannot be listed");
+}
+
 static void walk_dataset(struct walk *w, hid_t dataset) {
   hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
   hid_t creation = H5Dget_create_plist(dataset);
@@ -203,6 +221,10 @@ static void walk_dataset(struct walk *w, hid_t dataset) {
   if (bytes != UINT64_MAX && H5Pget_layout(creation) == H5D_CONTIGUOUS && offset != HADDR_UNDEF) {
     record.offset = offset;
     put(w, record, shape, w->path, w->path_length, NULL, 0);
+    goto done;
+  }
+  if (w->chunks == HDF5_LISTS_CHUNKS && H5Pget_layout(creation) == H5D_CHUNKED && rank > 0) {
+    list_chunks(w, dataset, record, shape);
     goto done;
   }
   uint64_t chunk = chunk_bytes(creation, size);
@@ -372,11 +394,12 @@ void hdf5_prepare(void) {
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-void hdf5_walk(const void *bytes, size_t count, void *answer, size_t limit) {
+void hdf5_walk(const void *bytes, size_t count, void *answer, size_t limit, int chunks) {
   struct walk *w = calloc(1, sizeof *w);
   if (!w) return;
   w->answer = answer;
   w->limit = limit;
+  w->chunks = chunks;
   head(w)->used = sizeof(struct hdf5_answer);
   image = bytes;
   // Filters of other libraries are never looked for.

@@ -17,6 +17,33 @@ public enum Deflate {
     return output
   }
 
+  /// The zlib stream of numbers whose bytes repeat little: Huffman codes more than matches.
+  public static func deflate(numbers bytes: [UInt8]) -> [UInt8] {
+    var state = unsafe z_stream()
+    // The most memory makes the largest blocks.
+    let start = unsafe deflateInit2_(
+      &state, Z_BEST_COMPRESSION, Z_DEFLATED, MAX_WBITS, MAX_MEM_LEVEL, Z_FILTERED, ZLIB_VERSION,
+      Int32(MemoryLayout<z_stream>.size))
+    precondition(start == Z_OK, "deflateInit2 gave \(start)")
+    defer { unsafe _ = deflateEnd(&state) }
+    var input = bytes
+    var output = [UInt8](
+      repeating: 0, count: unsafe Int(deflateBound(&state, uLong(bytes.count))))
+    let count = unsafe input.withUnsafeMutableBufferPointer { source in
+      unsafe output.withUnsafeMutableBufferPointer { target in
+        unsafe state.next_in = source.baseAddress
+        unsafe state.avail_in = uInt(source.count)
+        unsafe state.next_out = target.baseAddress
+        unsafe state.avail_out = uInt(target.count)
+        let status = unsafe CZlib.deflate(&state, Z_FINISH)
+        precondition(status == Z_STREAM_END, "deflate gave \(status)")
+        return unsafe target.count - Int(state.avail_out)
+      }
+    }
+    output.removeLast(output.count - count)
+    return output
+  }
+
   /// The bytes of a stream that must give exactly `byteCount` bytes; nil when it does not.
   public static func inflate(_ stream: [UInt8], byteCount: Int) -> [UInt8]? {
     guard canHold(byteCount, streamBytes: stream.count) else { return nil }

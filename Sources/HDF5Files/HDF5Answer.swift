@@ -10,7 +10,7 @@ import Tensors
 struct HDF5Record {
   enum Kind: UInt32 {
     case error = 1
-    case inFile, decoded, skipped, refused, tooLarge, attribute, alias
+    case inFile, decoded, skipped, refused, tooLarge, attribute, alias, chunked
   }
 
   let kind: Kind
@@ -33,8 +33,10 @@ struct HDF5Answer {
 
   /// Reads a file's bytes in a child process.
   ///
-  /// - Parameter range: Where the file lies in the bytes, which may be an archive.
-  init(of bytes: StoredBytes, range: Range<Int>, path: String) throws {
+  /// - Parameters:
+  ///   - range: Where the file lies in the bytes, which may be an archive.
+  ///   - listsChunks: Gives the places of chunks instead of the elements in them.
+  init(of bytes: StoredBytes, range: Range<Int>, path: String, listsChunks: Bool = false) throws {
     guard !range.isEmpty else {
       throw CheckpointError(path: path, .truncated(needed: 8, available: 0))
     }
@@ -47,7 +49,9 @@ struct HDF5Answer {
           guard let start = buffer.baseAddress else {
             return hdf5_outcome(descriptor: -1, used: 0, error: EINVAL, signal: 0)
           }
-          return unsafe hdf5_read(start, buffer.count, limit, seconds)
+          return unsafe hdf5_read(
+            start, buffer.count, limit, seconds,
+            Int32(listsChunks ? HDF5_LISTS_CHUNKS : HDF5_DECODES_CHUNKS))
         }
       }
     }

@@ -38,6 +38,7 @@ struct HDF5Tree {
       throw .tooLarge(
         what: "its elements take", bytes: record.byteCount,
         limit: DecodedLimit.bytes(fileBytes: range.count))
+    case .chunked: throw .damaged(what: "chunks that nobody asked for", offset: 0)
     case .skipped, .alias: skipped.append("\(record.name) (\(record.text))")
     case .attribute: attributes[record.name] = record.strings
     case .inFile:

@@ -115,7 +115,7 @@ enum HDF5Writing {
   }
 
   /// The little-endian type of an element, which the caller closes.
-  private static func elementType(_ dtype: DType) -> hid_t {
+  static func elementType(_ dtype: DType) -> hid_t {
     switch dtype {
     case .float64: return H5Tcopy(chdf5_float64())
     case .float32: return H5Tcopy(chdf5_float32())

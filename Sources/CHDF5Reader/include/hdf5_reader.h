@@ -25,6 +25,18 @@ enum {
   HDF5_RECORD_ATTRIBUTE = 7,
   /// A link to an object of the same file, which is read by its own name.
   HDF5_RECORD_ALIAS = 8,
+  /// A dataset in chunks, which the reader decodes itself: a table of words at `offset` in the answer, for
+  /// `bytes`. See `hdf5_chunks`.
+  HDF5_RECORD_CHUNKED = 9,
+};
+
+/// What is wanted of datasets in chunks.
+enum {
+  /// Their elements, decoded by libhdf5.
+  HDF5_DECODES_CHUNKS = 0,
+  /// The places of their chunks: u64 rank, rank sizes of a chunk, number of filters, their ids (in the order of
+  /// writing), number of chunks; then of each chunk rank offsets, address, bytes, mask of the filters left out.
+  HDF5_LISTS_CHUNKS = 1,
 };
 
 /// Element types, in the order of the cases of `DType`.
@@ -71,13 +83,15 @@ struct hdf5_outcome {
 
 /// Walks the file in a child process.
 ///
-/// `limit` bounds the answer, and what the child allocates besides; `seconds` is processor time.
+/// `limit` bounds the answer, and what the child allocates besides; `seconds` is processor time; `chunks` says
+/// what is wanted of datasets in chunks.
 /// One call at a time: the caller holds a lock.
 struct hdf5_outcome hdf5_read(const void *_Nonnull bytes, size_t count, size_t limit,
-                              unsigned seconds);
+                              unsigned seconds, int chunks);
 
 /// The walk itself, which the child runs. Declared here for the other file.
-void hdf5_walk(const void *_Nonnull bytes, size_t count, void *_Nonnull answer, size_t limit);
+void hdf5_walk(const void *_Nonnull bytes, size_t count, void *_Nonnull answer, size_t limit,
+               int chunks);
 
 /// Makes the library ready, so that a child finds it so.
 void hdf5_prepare(void);
