@@ -10,8 +10,7 @@ import Glibc
     version: "0.1.0",
     subcommands: [
       Run.self, Plan.self, Search.self, Prune.self, Quantize.self, Pack.self, Convert.self,
-      Diff.self,
-      Eval.self,
+      TeacherLogCommand.self, Diff.self, Eval.self,
       Inspect.self, Verify.self,
       Report.self,
       Generate.self, Tokenize.self, Embed.self, Bench.self,

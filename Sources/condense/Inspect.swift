@@ -9,7 +9,7 @@ struct Inspect: ParsableCommand {
     abstract: "Say what a checkpoint is: architecture, tensors, encodings, sizes, lineage, drift.",
     discussion: "Reads headers only: no weight is touched.")
 
-  @Argument(help: "A checkpoint folder or a bundle.") var input: String
+  @Argument(help: "A checkpoint folder, a bundle or a teacher log.") var input: String
   @Option(help: "List at most this many tensors.") var limit = 20
   @Flag(help: "Print one JSON document, with every tensor.") var json = false
   @OptionGroup(title: "Common") var common: CommonOptions
@@ -20,6 +20,10 @@ struct Inspect: ParsableCommand {
 
   func run() throws {
     _ = common.start()
+    if let log = try TeacherLogInspection(path: input) {
+      Terminal.print(json ? log.json.indentedText : log.text)
+      return
+    }
     let checkpoint: any Checkpoint
     do {
       checkpoint = try AnyCheckpoint.open(input)
