@@ -66,12 +66,15 @@ let package = Package(
     module("Calibration", ["Networks", "Tokenization", "LinearAlgebra", "Checkpoints", "Tensors"]),
     module("Pruning", ["LinearAlgebra", "Encodings", "Tensors"]),
     module("Quantization", ["Calibration", "LinearAlgebra", "Encodings", "Tensors"]),
+    module(
+      "Distillation",
+      ["Checkpoints", "Encodings", "HDF5Files", "JSONDocuments", "Networks", "Tensors"]),
     module("Drift", ["Calibration", "Networks", "Tensors", "JSONDocuments"]),
     module(
       "Pipeline",
       [
-        "Bundles", "Calibration", "Checkpoints", "CondenseInference", "Drift", "Encodings",
-        "HDF5Files",
+        "Bundles", "Calibration", "Checkpoints", "CondenseInference", "Distillation", "Drift",
+        "Encodings", "HDF5Files",
         "JSONDocuments", "LinearAlgebra", "Networks", "Pruning", "Quantization", "Tensors",
         "Tokenization",
         yams,
@@ -79,8 +82,8 @@ let package = Package(
     .executableTarget(
       name: "condense",
       dependencies: [
-        "Pipeline", "CondenseInference", "Bundles", "Calibration", "Checkpoints", "Drift",
-        "Encodings", "JSONDocuments", "Networks", "Pruning", "Quantization", "Tensors",
+        "Pipeline", "CondenseInference", "Bundles", "Calibration", "Checkpoints", "Distillation",
+        "Drift", "Encodings", "JSONDocuments", "Networks", "Pruning", "Quantization", "Tensors",
         "Tokenization", argumentParser,
       ], swiftSettings: unsafeMarked),
 
@@ -100,6 +103,12 @@ let package = Package(
     tests(
       "CalibrationTests",
       ["Calibration", "Checkpoints", "Encodings", "LinearAlgebra", "Networks", "Tensors"]),
+    tests(
+      "DistillationTests",
+      [
+        "Distillation", "Checkpoints", "Encodings", "HDF5Files", "JSONDocuments", "Networks",
+        "Tensors",
+      ]),
     tests(
       "DriftTests",
       ["Drift", "Calibration", "Checkpoints", "Encodings", "JSONDocuments", "Networks", "Tensors"]),

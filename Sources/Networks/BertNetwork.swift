@@ -31,7 +31,7 @@ public final class BertNetwork: TextEncoder, ModelFamily {
   public let tensorNames: Set<String>
   private let positions: Linear
   private let types: Linear
-  private let embeddingNorm: LayerNorm
+  private var embeddingNorm: LayerNorm
   private let pooling: SentencePooling
 
   /// Builds the network of a checkpoint.
@@ -114,6 +114,16 @@ public final class BertNetwork: TextEncoder, ModelFamily {
     tensorNames = names
   }
 
+  /// Positions and the types of tokens.
+  public var tables: [Linear] { [positions, types] }
+  /// The norm of the embeddings.
+  public var outerVectors: [VectorParameter] {
+    [
+      VectorParameter(embeddingNorm.name + ".weight", self, \.embeddingNorm.weight),
+      VectorParameter(embeddingNorm.name + ".bias", self, \.embeddingNorm.bias),
+    ]
+  }
+
   /// The stream before the first branch.
   public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
     var hidden = embedding.gather(batch.tokens, tape: batch.tape)
@@ -136,7 +146,7 @@ public final class BertNetwork: TextEncoder, ModelFamily {
 /// The attention branch.
 private final class BertAttention: Sublayer {
   let query, key, value, output: Linear
-  let norm: LayerNorm
+  var norm: LayerNorm
   let attention: Attention
 
   init(
@@ -151,6 +161,12 @@ private final class BertAttention: Sublayer {
   }
 
   var groups: [[Linear]] { [[query, key, value], [output]] }
+  var vectors: [VectorParameter] {
+    [
+      VectorParameter(norm.name + ".weight", self, \.norm.weight),
+      VectorParameter(norm.name + ".bias", self, \.norm.bias),
+    ]
+  }
   // The norm before the branch also feeds the residual addition.
   var sources: [InputSource] { [.fixed, .values(of: value, heads: attention.layout)] }
 
@@ -174,7 +190,7 @@ private final class BertAttention: Sublayer {
 /// The MLP branch.
 private final class BertMLP: Sublayer {
   let inner, outer: Linear
-  let norm: LayerNorm
+  var norm: LayerNorm
   let activation: Activation
 
   init(inner: Linear, outer: Linear, norm: LayerNorm, activation: Activation) {
@@ -185,6 +201,12 @@ private final class BertMLP: Sublayer {
   }
 
   var groups: [[Linear]] { [[inner], [outer]] }
+  var vectors: [VectorParameter] {
+    [
+      VectorParameter(norm.name + ".weight", self, \.norm.weight),
+      VectorParameter(norm.name + ".bias", self, \.norm.bias),
+    ]
+  }
   // As above; and no factor passes the activation.
   var sources: [InputSource] { [.fixed, .fixed] }
 

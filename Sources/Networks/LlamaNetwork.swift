@@ -19,7 +19,7 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
   public let sublayers: [any Sublayer]
   /// Tensors that the graph reads, or knows and leaves alone.
   public let tensorNames: Set<String>
-  private let finalNorm: RMSNorm
+  private var finalNorm: RMSNorm
 
   /// The family's name.
   public var family: String { configuration.member.rawValue }
@@ -106,6 +106,11 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
     embedding.gather(batch.tokens, tape: batch.tape)
   }
 
+  /// The final norm's weight.
+  public var outerVectors: [VectorParameter] {
+    [VectorParameter(finalNorm.weightName, self, \.finalNorm.weight)]
+  }
+
   /// The final norm.
   public func normalize(_ hidden: Matrix) -> Matrix { finalNorm.applied(to: hidden) }
 
@@ -125,9 +130,9 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
 
 /// The attention branch.
 private final class LlamaAttention: Sublayer {
-  let norm: RMSNorm
+  var norm: RMSNorm
   let query, key, value, output: Linear
-  let queryNorm, keyNorm: RMSNorm?
+  var queryNorm, keyNorm: RMSNorm?
   let rotation: RotaryTables
   let attention: Attention
 
@@ -149,6 +154,12 @@ private final class LlamaAttention: Sublayer {
   var groups: [[Linear]] { [[query, key, value], [output]] }
   var sources: [InputSource] {
     [.norm(weight: norm.weightName), .values(of: value, heads: attention.layout)]
+  }
+  var vectors: [VectorParameter] {
+    [
+      VectorParameter(norm.weightName, self, \.norm.weight),
+      VectorParameter(queryNorm, self, \.queryNorm), VectorParameter(keyNorm, self, \.keyNorm),
+    ].compactMap { $0 }
   }
 
   func input(
@@ -174,7 +185,7 @@ private final class LlamaAttention: Sublayer {
 
 /// The gated MLP branch.
 private final class LlamaMLP: Sublayer {
-  let norm: RMSNorm
+  var norm: RMSNorm
   let gate, up, down: Linear
   let activation: Activation
 
@@ -189,6 +200,7 @@ private final class LlamaMLP: Sublayer {
   var groups: [[Linear]] { [[gate, up], [down]] }
   // The activation stands on the gate's side alone.
   var sources: [InputSource] { [.norm(weight: norm.weightName), .rows(of: up)] }
+  var vectors: [VectorParameter] { [VectorParameter(norm.weightName, self, \.norm.weight)] }
 
   func input(
     ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?

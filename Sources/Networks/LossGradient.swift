@@ -16,10 +16,12 @@ extension LanguageModel {
   ///     used once.
   ///   - observer: Receives the gradients of parameters; those of a tied head and its embedding under one
   ///     name, as `.product` and `.rows`.
+  ///   - also: Results of the forward pass to which the loss gives gradients of its own.
   ///   - loss: Gets some rows and their logits `[rows, vocabulary]`, and replaces the logits by the
   ///     gradient of the loss. Rows come in order.
   public func backpropagate(
     _ hidden: Matrix, observer: any GradientObserver,
+    also: [(result: Matrix, gradient: Matrix)] = [],
     loss: (_ rows: Range<Int>, _ logits: inout Matrix) -> Void
   ) {
     let x = normalize(hidden)
@@ -42,6 +44,6 @@ extension LanguageModel {
       gradients.values.replaceSubrange(
         start * x.columns..<rows.upperBound * x.columns, with: own.values)
     }
-    GradientRecord.walk(from: x, gradient: gradients, observer: observer)
+    GradientRecord.walk(from: x, gradient: gradients, also: also, observer: observer)
   }
 }

@@ -12,7 +12,7 @@ public final class Linear {
   /// The weight `[outputs, inputs]`.
   public var matrix: any LinearOperator
   /// The bias `[outputs]`, or nil.
-  public let bias: [Float]?
+  public var bias: [Float]?
 
   /// The weight's name in the checkpoint.
   public var weightName: String { name + ".weight" }
@@ -41,6 +41,7 @@ public final class Linear {
       }
       return [matrix.applyTransposed(to: gradient)]
     }
+    record.tape.offer(name, result)
     return result
   }
 
@@ -66,9 +67,11 @@ public struct TokenBatch: Sendable {
   public let sequences: [Range<Int>]
   /// Where the forward pass is recorded for gradients; nil in inference.
   public let tape: GradientTape?
+  /// Whether a walk computes the inside of each branch again, instead of keeping it from the forward pass.
+  public let recomputes: Bool
 
   /// A batch of sequences, none empty.
-  public init(_ sequences: [[Int32]], tape: GradientTape? = nil) {
+  public init(_ sequences: [[Int32]], tape: GradientTape? = nil, recomputes: Bool = false) {
     precondition(sequences.allSatisfy { !$0.isEmpty }, "an empty sequence")
     var ranges: [Range<Int>] = []
     var start = 0
@@ -79,6 +82,7 @@ public struct TokenBatch: Sendable {
     tokens = sequences.flatMap { $0 }
     self.sequences = ranges
     self.tape = tape
+    self.recomputes = recomputes
   }
 }
 
@@ -91,6 +95,8 @@ public protocol Sublayer: AnyObject {
   var groups: [[Linear]] { get }
   /// What makes the inputs of each group.
   var sources: [InputSource] { get }
+  /// The vectors of its norms.
+  var vectors: [VectorParameter] { get }
   /// What a group reads, `[tokens, inputs]`.
   ///
   /// - Parameters:
@@ -141,18 +147,48 @@ public protocol Network: AnyObject {
   func embed(_ batch: TokenBatch, position: Int) -> Matrix
   /// Tensors of the checkpoint that the graph reads, or knows and leaves alone.
   var tensorNames: Set<String> { get }
+  /// Tables beside the embedding whose rows are added to the stream, such as positions.
+  var tables: [Linear] { get }
+  /// The vectors of norms outside the branches.
+  var outerVectors: [VectorParameter] { get }
 }
 
 extension Network {
+  /// None, unless a family says otherwise.
+  public var tables: [Linear] { [] }
+
   /// The stream after the last branch.
-  public func hidden(_ batch: TokenBatch, cache: KeyValueCache? = nil) -> Matrix {
+  ///
+  /// - Parameter visit: Called with the stream after each branch.
+  public func hidden(
+    _ batch: TokenBatch, cache: KeyValueCache? = nil,
+    visit: (_ branch: Int, _ hidden: Matrix) -> Void = { _, _ in }
+  ) -> Matrix {
     var hidden = embed(batch, position: cache?.count ?? 0)
     for (index, sublayer) in sublayers.enumerated() {
       cache?.sublayer = index
-      hidden = sublayer.run(hidden, batch, cache: cache, inputOf: nil)
+      if batch.recomputes, batch.tape != nil {
+        hidden = sublayer.recomputed(hidden, batch)
+      } else {
+        hidden = sublayer.run(hidden, batch, cache: cache, inputOf: nil)
+      }
+      visit(index, hidden)
     }
     cache?.advance(by: batch.tokens.count)
     return hidden
+  }
+
+  /// Every matrix that training may change; a tied head once.
+  public var matrices: [Linear] {
+    var all = [embedding] + tables + linearLayers
+    if let model = self as? any LanguageModel, !model.isTied { all.append(model.head) }
+    return all
+  }
+
+  /// Every vector that training may change: norms and biases.
+  public var vectors: [VectorParameter] {
+    outerVectors + sublayers.flatMap { $0.vectors }
+      + matrices.filter { $0.bias != nil }.map(VectorParameter.init(biasOf:))
   }
 
   /// The linear layers of all branches, in order.

@@ -6,7 +6,7 @@ import Tensors
 struct RMSNorm {
   /// The weight's name in the checkpoint.
   let weightName: String
-  let weight: [Float]
+  var weight: [Float]
   let epsilon: Float
 
   /// Normalizes every `weight.count` values: whole rows, or heads within rows.
@@ -66,8 +66,8 @@ struct RMSNorm {
 struct LayerNorm {
   /// The module's name in the checkpoint.
   let name: String
-  let weight: [Float]
-  let bias: [Float]
+  var weight: [Float]
+  var bias: [Float]
   let epsilon: Float
 
   func apply(_ x: inout Matrix) {

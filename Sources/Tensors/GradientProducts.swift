@@ -38,16 +38,23 @@ extension Matrix {
   /// `Σ over rows t of self[t]ᵀ right[t]`: `[columns, right.columns]`. With the gradient of a linear layer's
   /// output as `self` and its input as `right`, the gradient of its weight.
   public func transposedProduct(_ right: Matrix) -> Matrix {
-    precondition(rows == right.rows, "\(rows) rows and \(right.rows) rows")
     var result = Matrix(rows: columns, columns: right.columns)
-    guard rows > 0, columns > 0, right.columns > 0 else { return result }
-    let columns = columns
+    result.addTransposedProduct(self, right)
+    return result
+  }
+
+  /// Adds `leftᵀ right` to `self`, `[left.columns, right.columns]`: gradients that add up over batches.
+  public mutating func addTransposedProduct(_ left: Matrix, _ right: Matrix) {
+    let rows = left.rows, columns = left.columns
+    precondition(rows == right.rows, "\(rows) rows and \(right.rows) rows")
+    precondition(self.rows == columns && self.columns == right.columns)
+    guard rows > 0, columns > 0, right.columns > 0 else { return }
     for start in stride(from: 0, to: rows, by: AddedProduct.depth) {
       let depth = min(AddedProduct.depth, rows - start)
       var turned = [Float](repeating: 0, count: columns * depth)
       ParallelLoop.overRows(of: &turned, rowLength: depth, blockRows: 32) { block, part in
         for sample in 0..<depth {
-          let source = values.span.extracting(
+          let source = left.values.span.extracting(
             (start + sample) * columns + block.lowerBound..<(start + sample) * columns
               + block.upperBound)
           for column in source.indices { part[column * depth + sample] = source[column] }
@@ -56,9 +63,8 @@ extension Matrix {
       AddedProduct.add(
         turned.span, stride: depth, rows: columns,
         right.values.span.extracting(start * right.columns..<(start + depth) * right.columns),
-        depth: depth, to: &result)
+        depth: depth, to: &self)
     }
-    return result
   }
 
   /// The sums of the columns, in Double: the gradient of a bias from that of the output.

@@ -14,9 +14,24 @@ import Synchronization
 /// The order in which the operations of one batch were recorded. Batches are independent: one tape each.
 public final class GradientTape: Sendable {
   private let count = Atomic<Int>(0)
+  /// Names of layers whose results are kept for losses of their own.
+  private let wanted: Set<String>
+  private let kept = Mutex<[String: Matrix]>([:])
 
   /// An empty tape.
-  public init() {}
+  ///
+  /// - Parameter keeping: Names of linear layers whose results `kept(_:)` gives after the forward pass.
+  public init(keeping: Set<String> = []) { wanted = keeping }
+
+  /// Keeps a layer's result if it was asked for.
+  public func offer(_ name: String, _ result: Matrix) {
+    if wanted.contains(name) { kept.withLock { $0[name] = result } }
+  }
+
+  /// Takes out the recorded result of a layer that was to be kept; nil when the layer did not run.
+  public func takeKept(_ name: String) -> Matrix? {
+    kept.withLock { $0.removeValue(forKey: name) }
+  }
 
   fileprivate func next() -> Int { count.wrappingAdd(1, ordering: .relaxed).oldValue }
 
@@ -71,7 +86,8 @@ public final class GradientRecord: Sendable {
     var backward: Backward
   }
 
-  private let tape: GradientTape
+  /// The tape of the batch.
+  public let tape: GradientTape
   private let index: Int
   private let state: Mutex<State?>
 
@@ -111,17 +127,30 @@ public final class GradientRecord: Sendable {
   /// - Parameters:
   ///   - result: A recorded matrix. What leads to it is freed on the way: it can be walked once.
   ///   - gradient: The gradient of the loss with respect to the result, of the same size.
+  ///   - also: Results on the way to which the loss gives a gradient of its own.
   ///   - observer: Receives the gradients of parameters, on the calling thread, in a fixed order.
   public static func walk(
-    from result: Matrix, gradient: consuming Matrix, observer: any GradientObserver
+    from result: Matrix, gradient: consuming Matrix,
+    also: [(result: Matrix, gradient: Matrix)] = [], observer: any GradientObserver
   ) {
     precondition(gradient.rows == result.rows && gradient.columns == result.columns)
-    guard let last = result.record else { preconditionFailure("the result has no record") }
-    var records = [GradientRecord?](repeating: nil, count: last.index + 1)
-    var gradients = [Matrix?](repeating: nil, count: last.index + 1)
-    records[last.index] = last
-    gradients[last.index] = gradient
-    for index in stride(from: last.index, through: 0, by: -1) {
+    guard let end = result.record else { preconditionFailure("the result has no record") }
+    let others = also.compactMap { start in start.result.record.map { ($0, start.gradient) } }
+    precondition(others.count == also.count, "a result without a record")
+    let last = others.reduce(end.index) { max($0, $1.0.index) }
+    var records = [GradientRecord?](repeating: nil, count: last + 1)
+    var gradients = [Matrix?](repeating: nil, count: last + 1)
+    records[end.index] = end
+    gradients[end.index] = gradient
+    for (record, gradient) in others {
+      records[record.index] = record
+      if gradients[record.index] == nil {
+        gradients[record.index] = gradient
+      } else {
+        gradients[record.index]?.add(gradient)
+      }
+    }
+    for index in stride(from: last, through: 0, by: -1) {
       guard let record = records[index], let own = gradients[index] else { continue }
       records[index] = nil
       gradients[index] = nil

@@ -9,7 +9,8 @@ import Glibc
     abstract: "Turns a full model checkpoint into a compact bundle, and says what each step cost.",
     version: "0.1.0",
     subcommands: [
-      Run.self, Plan.self, Search.self, Prune.self, Quantize.self, Pack.self, Convert.self,
+      Run.self, Plan.self, Search.self, Prune.self, Distill.self,
+      Quantize.self, Pack.self, Convert.self,
       TeacherLogCommand.self, Diff.self, Eval.self,
       Inspect.self, Verify.self,
       Report.self,

@@ -4,6 +4,7 @@ import ArgumentParser
 import Calibration
 import Checkpoints
 import CondenseInference
+import Distillation
 import Drift
 import Glibc
 import JSONDocuments
@@ -47,8 +48,12 @@ enum ExitStatus {
     case is TokenizerError, is TextError, is DriftError, is JSONError: return malformedInput
     case is QuantizationError, is PruningError, is LayerError: return malformedInput
     case is ExportError: return malformedInput
-    case is EncodingRuleError, is SparsityRuleError, is StructureError, is LowRankError:
+    case is EncodingRuleError, is SparsityRuleError, is StructureError, is LowRankError,
+      is DistillRequestError:
       return usage
+    case let error as DistillationError:
+      if case .noImprovement = error { return answerIsNo }
+      return malformedInput
     case is VerificationError, is AllocationError: return answerIsNo
     case let error as RecipeError:
       if case .unreadable = error.problem { return cannotOpenInput }

@@ -45,7 +45,10 @@ final class ProgressReporter {
   }
 
   /// Says how far a task is: at most ten times a second, with the time left.
-  func show(_ task: String, _ share: Double) {
+  func show(_ task: String, _ share: Double) { show(task, share, detail: nil) }
+
+  /// The same, with more that is known of the task.
+  func show(_ task: String, _ share: Double, detail: String?) {
     let now = ContinuousClock.now
     if task != self.task {
       self.task = task
@@ -58,13 +61,15 @@ final class ProgressReporter {
     case .none, .auto: break
     case .jsonl:
       Terminal.write(
-        "{\"task\":\"\(task)\",\"done\":\(share)}\n", to: STDERR_FILENO)
+        "{\"task\":\"\(task)\",\"done\":\(share)"
+          + (detail.map { ",\"detail\":\"\($0)\"" } ?? "") + "}\n", to: STDERR_FILENO)
     case .bar:
       let elapsed = (now - started) / .seconds(1)
       let left = share > 0.01 ? elapsed / share * (1 - share) : 0
       let percent = Int(share * 100)
       Terminal.write(
-        "\r\u{1B}[K\(task) \(percent) %" + (left >= 1 ? ", \(Int(left)) s left" : ""),
+        "\r\u{1B}[K\(task) \(percent) %" + (detail.map { ", " + $0 } ?? "")
+          + (left >= 1 ? ", \(Int(left)) s left" : ""),
         to: STDERR_FILENO)
       if share >= 1 { Terminal.write("\r\u{1B}[K", to: STDERR_FILENO) }
     }

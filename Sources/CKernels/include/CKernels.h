@@ -72,6 +72,23 @@ void kernel_softmax(float *_Nonnull x, float scale, size_t n);
 void kernel_rotate(float *_Nonnull x, const float *_Nonnull cosines, const float *_Nonnull sines,
                    size_t half);
 
+// optimizers.c
+
+/// The constants of one AdamW step: rest = 1 - beta, corrections are the factors that undo the means' start at zero.
+typedef struct {
+  float gradient_scale, rate, decay, beta1, rest1, beta2, rest2, correction1, correction2, epsilon;
+} kernel_adamw_step;
+/// One step of AdamW on n values w with their moments m and v and gradients g.
+void kernel_adamw(float *_Nonnull w, float *_Nonnull m, float *_Nonnull v, const float *_Nonnull g,
+                  size_t n, kernel_adamw_step step);
+/// The constants of one Lion step.
+typedef struct {
+  float gradient_scale, rate, decay, beta1, rest1, beta2, rest2;
+} kernel_lion_step;
+/// One step of Lion on n values w with their moment m and gradients g.
+void kernel_lion(float *_Nonnull w, float *_Nonnull m, const float *_Nonnull g, size_t n,
+                 kernel_lion_step step);
+
 // divergence.c
 
 /// What two rows of logits over one vocabulary say; log-softmax and sums in double.

@@ -1,0 +1,42 @@
+/// A vector that training changes: a norm's weight or a bias.
+public struct VectorParameter {
+  /// The tensor's name in the checkpoint.
+  public let name: String
+  private let get: () -> [Float]
+  private let set: ([Float]) -> Void
+
+  /// The values; a change is what the next forward pass sees.
+  public var values: [Float] {
+    get { get() }
+    nonmutating set {
+      precondition(newValue.count == get().count, "\(name) has \(get().count) values")
+      set(newValue)
+    }
+  }
+
+  /// A property of an object of the graph.
+  init<Owner: AnyObject>(
+    _ name: String, _ owner: Owner, _ path: ReferenceWritableKeyPath<Owner, [Float]>
+  ) {
+    self.name = name
+    get = { owner[keyPath: path] }
+    set = { owner[keyPath: path] = $0 }
+  }
+
+  /// The bias of a layer that has one.
+  init(biasOf layer: Linear) {
+    name = layer.biasName
+    get = { layer.bias ?? [] }
+    set = { layer.bias = $0 }
+  }
+
+  /// The weight of a norm that an object may have.
+  init?<Owner: AnyObject>(
+    _ norm: RMSNorm?, _ owner: Owner, _ path: ReferenceWritableKeyPath<Owner, RMSNorm?>
+  ) {
+    guard let norm else { return nil }
+    name = norm.weightName
+    get = { owner[keyPath: path]?.weight ?? [] }
+    set = { owner[keyPath: path]?.weight = $0 }
+  }
+}
