@@ -30,8 +30,8 @@ PER_CPU void kernel_pack_columns(const float *b, size_t stride, size_t n, size_t
   }
 }
 
-// One tile of ROWS x WIDTH. VECTOR is the register's vector type of LANES floats.
-#define TILE(NAME, TARGET, VECTOR, LANES, ROWS)                                                  \
+// One tile of ROWS x WIDTH, added to what is there if ADDS. VECTOR is the register's vector type of LANES floats.
+#define TILE(NAME, TARGET, VECTOR, LANES, ROWS, ADDS)                                            \
   TARGET static void NAME(const float *a, size_t a_stride, const float *panel, size_t depth,     \
                           float *c, size_t c_stride, size_t n) {                                 \
     enum { PARTS = WIDTH / LANES };                                                              \
@@ -50,14 +50,17 @@ PER_CPU void kernel_pack_columns(const float *b, size_t stride, size_t n, size_t
     if (n == WIDTH) {                                                                            \
       _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i)                          \
           _Pragma("clang loop unroll(full)") for (int v = 0; v < PARTS; ++v)                     \
-              *(VECTOR *)(c + (size_t)i * c_stride + v * LANES) = sum[i][v];                     \
+              *(VECTOR *)(c + (size_t)i * c_stride + v * LANES) =                                \
+                  ADDS ? *(VECTOR *)(c + (size_t)i * c_stride + v * LANES) + sum[i][v]           \
+                       : sum[i][v];                                                              \
     } else {                                                                                     \
       /* Constant indices only: a variable one would keep the tile out of registers. */          \
       float row[WIDTH];                                                                          \
       _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i) {                        \
         _Pragma("clang loop unroll(full)") for (int v = 0; v < PARTS; ++v)                       \
             *(VECTOR *)(row + v * LANES) = sum[i][v];                                            \
-        for (size_t j = 0; j < n; ++j) c[(size_t)i * c_stride + j] = row[j];                     \
+        for (size_t j = 0; j < n; ++j)                                                           \
+          c[(size_t)i * c_stride + j] = ADDS ? c[(size_t)i * c_stride + j] + row[j] : row[j];    \
       }                                                                                          \
     }                                                                                            \
   }
@@ -69,13 +72,19 @@ typedef float f4x __attribute__((vector_size(16), aligned(4)));
 #if defined(__x86_64__) && defined(__gnu_linux__)
 #define V4 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
 #define V3 __attribute__((target("avx2,fma")))
-TILE(tile12_v4, V4, f16x, 16, 12)
-TILE(tile4_v4, V4, f16x, 16, 4)
-TILE(tile1_v4, V4, f16x, 16, 1)
-TILE(tile3_v3, V3, f8x, 8, 3)
-TILE(tile1_v3, V3, f8x, 8, 1)
+TILE(tile12_v4, V4, f16x, 16, 12, 0)
+TILE(tile4_v4, V4, f16x, 16, 4, 0)
+TILE(tile1_v4, V4, f16x, 16, 1, 0)
+TILE(tile3_v3, V3, f8x, 8, 3, 0)
+TILE(tile1_v3, V3, f8x, 8, 1, 0)
+TILE(tile12_add_v4, V4, f16x, 16, 12, 1)
+TILE(tile4_add_v4, V4, f16x, 16, 4, 1)
+TILE(tile1_add_v4, V4, f16x, 16, 1, 1)
+TILE(tile3_add_v3, V3, f8x, 8, 3, 1)
+TILE(tile1_add_v3, V3, f8x, 8, 1, 1)
 #endif
-TILE(tile1_plain, , f4x, 4, 1)
+TILE(tile1_plain, , f4x, 4, 1, 0)
+TILE(tile1_add_plain, , f4x, 4, 1, 1)
 
 #define SWEEP(ROWS, TILE_NAME)                                                                   \
   for (; i + ROWS <= m; i += ROWS)                                                               \
@@ -98,6 +107,38 @@ void kernel_multiply_panel(const float *a, size_t a_stride, size_t m, const floa
   }
 #endif
   SWEEP(1, tile1_plain)
+}
+
+void kernel_add_panel_product(const float *a, size_t a_stride, size_t m, const float *panel,
+                              size_t depth, float *c, size_t c_stride, size_t n) {
+  size_t i = 0;
+#if defined(__x86_64__) && defined(__gnu_linux__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) {
+    SWEEP(12, tile12_add_v4)
+    SWEEP(4, tile4_add_v4)
+    SWEEP(1, tile1_add_v4)
+    return;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    SWEEP(3, tile3_add_v3)
+    SWEEP(1, tile1_add_v3)
+    return;
+  }
+#endif
+  SWEEP(1, tile1_add_plain)
+}
+
+PER_CPU void kernel_transpose(const float *in, size_t in_stride, size_t rows, size_t columns,
+                              float *out, size_t out_stride) {
+  enum { BLOCK = 16 };
+  for (size_t r = 0; r < rows; r += BLOCK) {
+    size_t r_end = r + BLOCK < rows ? r + BLOCK : rows;
+    for (size_t c = 0; c < columns; c += BLOCK) {
+      size_t c_end = c + BLOCK < columns ? c + BLOCK : columns;
+      for (size_t j = c; j < c_end; ++j)
+        for (size_t i = r; i < r_end; ++i) out[j * out_stride + i] = in[i * in_stride + j];
+    }
+  }
 }
 
 PER_CPU float kernel_dot(const float *a, const float *b, size_t n) {

@@ -26,7 +26,7 @@ public struct CheckpointFolder: Checkpoint {
   /// The index of a sharded one.
   public static let indexName = "model.safetensors.index.json"
   /// Files that stages write anew, and that are no side files.
-  public static let stageFileNames = ["lineage.json", "drift.json"]
+  public static let stageFileNames = ["lineage.json", "drift.json", "training.json"]
 
   /// Opens a folder.
   ///

@@ -17,6 +17,7 @@ final class FakeQuantizedWeight: TrainedWeight {
   let layer: Linear
   private let grid: WeightGrid
   private let latent, scales: TrainedParameter
+  private let precision: ProductPrecision
   private var gradient: MatrixGradient
 
   var parameters: [TrainedParameter] { [latent, scales] }
@@ -24,9 +25,13 @@ final class FakeQuantizedWeight: TrainedWeight {
   /// - Parameters:
   ///   - grid: Codes and grids at the start.
   ///   - floats: The weights before they were quantized; nil starts in the middle of each cell.
-  init(_ layer: Linear, grid: WeightGrid, floats: Matrix?) {
+  init(
+    _ layer: Linear, grid: WeightGrid, floats: Matrix?,
+    precision: ProductPrecision = .float32
+  ) {
     self.layer = layer
     self.grid = grid
+    self.precision = precision
     // A weight closer to the edge of its cell than this would leave it at the first step.
     let half: Float = 0.49
     var values = [Float](repeating: 0, count: grid.outputs * grid.inputs)
@@ -54,7 +59,7 @@ final class FakeQuantizedWeight: TrainedWeight {
     scales = TrainedParameter(
       layer.weightName + ":scales", .scale, rows: grid.outputs, columns: grid.groups,
       values: [Float](repeating: 1, count: grid.scales.count))
-    gradient = MatrixGradient(outputs: grid.outputs, inputs: grid.inputs)
+    gradient = MatrixGradient(outputs: grid.outputs, inputs: grid.inputs, precision: precision)
   }
 
   /// Nearest integers, ties to even: adding 1.5 · 2²³ leaves no bits for a fraction.
@@ -89,7 +94,7 @@ final class FakeQuantizedWeight: TrainedWeight {
         }
       }
     }
-    layer.matrix = DenseMatrix(matrix)
+    layer.matrix = DenseMatrix(matrix, precision: precision)
   }
 
   func detach() { layer.matrix = DenseMatrix(Matrix(rows: 0, columns: grid.inputs)) }

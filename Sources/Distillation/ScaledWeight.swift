@@ -16,14 +16,19 @@ final class ScaledWeight: TrainedWeight {
   private var grid: WeightGrid
   private let scales: TrainedParameter
   private let zeros: TrainedParameter?
+  private let precision: ProductPrecision
   private var gradient: MatrixGradient
 
   var parameters: [TrainedParameter] { [scales] + (zeros.map { [$0] } ?? []) }
 
   /// - Parameter trainsZeros: Whether stored zero points are trained.
-  init(_ layer: Linear, grid: WeightGrid, trainsZeros: Bool) {
+  init(
+    _ layer: Linear, grid: WeightGrid, trainsZeros: Bool,
+    precision: ProductPrecision = .float32
+  ) {
     self.layer = layer
     self.grid = grid
+    self.precision = precision
     let count = grid.outputs * grid.groups
     scales = TrainedParameter(
       layer.weightName + ":scales", .scale, rows: grid.outputs, columns: grid.groups,
@@ -33,7 +38,7 @@ final class ScaledWeight: TrainedWeight {
       ? TrainedParameter(
         layer.weightName + ":zeros", .zero, rows: grid.outputs, columns: grid.groups,
         values: grid.zeros) : nil
-    gradient = MatrixGradient(outputs: grid.outputs, inputs: grid.inputs)
+    gradient = MatrixGradient(outputs: grid.outputs, inputs: grid.inputs, precision: precision)
   }
 
   /// The zero points as they are stored.
@@ -59,7 +64,7 @@ final class ScaledWeight: TrainedWeight {
         }
       }
     }
-    layer.matrix = DenseMatrix(matrix)
+    layer.matrix = DenseMatrix(matrix, precision: precision)
   }
 
   func detach() { layer.matrix = DenseMatrix(Matrix(rows: 0, columns: grid.inputs)) }

@@ -33,19 +33,19 @@ public final class TrainedModel: GradientObserver {
   ///
   /// - Parameters:
   ///   - weights: Trained matrices.
-  ///   - trainsVectors: Whether norms and biases are trained too.
-  public init(_ network: any Network, weights: [any TrainedWeight], trainsVectors: Bool) {
+  ///   - vectors: Norms and biases that are trained.
+  public init(
+    _ network: any Network, weights: [any TrainedWeight], vectors trained: [VectorParameter]
+  ) {
     self.network = network
     self.weights = weights
-    vectors =
-      trainsVectors
-      ? network.vectors.map { vector in
-        (
-          vector,
-          TrainedParameter(
-            vector.name, .vector, rows: 1, columns: vector.values.count, values: vector.values)
-        )
-      } : []
+    vectors = trained.map { vector in
+      (
+        vector,
+        TrainedParameter(
+          vector.name, .vector, rows: 1, columns: vector.values.count, values: vector.values)
+      )
+    }
     parameters = weights.flatMap { $0.parameters } + vectors.map(\.parameter)
     byName = Dictionary(
       weights.enumerated().map { ($1.layer.weightName, $0) }, uniquingKeysWith: { a, _ in a })
@@ -174,6 +174,8 @@ public struct TrainingPlan: Sendable {
   public var seed: UInt64 = 0
   /// Weights that are zero stay zero, wherever they are stored as floats.
   public var keepsZeros = false
+  /// Of products with trained matrices.
+  public var precision = ProductPrecision.float32
   /// Whether stored zero points are trained with the steps.
   public var trainsZeros = true
 
@@ -218,13 +220,17 @@ public struct TrainingPlan: Sendable {
         guard let grid = WeightGrid(stored) else {
           throw DistillationError.untrainableEncoding(name: name, encoding: stored.encoding.name)
         }
-        weights.append(ScaledWeight(layer, grid: grid, trainsZeros: trainsZeros))
+        weights.append(
+          ScaledWeight(
+            layer, grid: grid, trainsZeros: trainsZeros, precision: precision))
       case .quantized:
         if let stored, !isFloat {
           guard let grid = WeightGrid(stored) else {
             throw DistillationError.untrainableEncoding(name: name, encoding: stored.encoding.name)
           }
-          weights.append(FakeQuantizedWeight(layer, grid: grid, floats: floats(name)))
+          weights.append(
+            FakeQuantizedWeight(
+              layer, grid: grid, floats: floats(name), precision: precision))
         } else {
           weights.append(full(layer, kind, stored))
         }
@@ -232,7 +238,8 @@ public struct TrainingPlan: Sendable {
     }
     let hasCodes = weights.contains { $0 is ScaledWeight || $0 is FakeQuantizedWeight }
     if parts == .scales || parts == .quantized, !hasCodes { throw DistillationError.nothingEncoded }
-    return TrainedModel(network, weights: weights, trainsVectors: parts != .adapters)
+    return TrainedModel(
+      network, weights: weights, vectors: parts == .adapters ? [] : network.vectors)
   }
 
   private static func isSparseFloat(_ matrix: EncodedMatrix) -> Bool {
@@ -248,8 +255,8 @@ public struct TrainingPlan: Sendable {
   ) -> FullWeight {
     guard let stored, let sparse = stored.encoding as? SparseEncoding,
       let floats = sparse.dense as? PlainFloats
-    else { return FullWeight(layer, kind: kind, keepsZeros: keepsZeros) }
-    return FullWeight(layer, kind: kind, keepsZeros: true) { matrix in
+    else { return FullWeight(layer, kind: kind, keepsZeros: keepsZeros, precision: precision) }
+    return FullWeight(layer, kind: kind, keepsZeros: true, precision: precision) { matrix in
       let dense = floats.encode(matrix)
       return .encoded(SparseEncoding.packed(dense, pattern: sparse.pattern) ?? dense)
     }

@@ -33,9 +33,10 @@ public protocol TrainedWeight: AnyObject {
 
 extension ParameterGradient {
   /// Adds the part to the gradient of a whole matrix.
-  func add(to sum: inout Matrix) {
+  func add(to sum: inout Matrix, precision: ProductPrecision) {
     switch self {
-    case .product(let inputs, let outputs): sum.addTransposedProduct(outputs, inputs)
+    case .product(let inputs, let outputs):
+      sum.addTransposedProduct(outputs, inputs, precision: precision)
     case .rows(let tokens, let gradients):
       let columns = gradients.columns
       for (row, token) in tokens.enumerated() {
@@ -52,16 +53,18 @@ extension ParameterGradient {
 /// Collects the gradient of a whole matrix `[outputs, inputs]`.
 struct MatrixGradient {
   private let outputs, inputs: Int
+  private let precision: ProductPrecision
   private var sum: Matrix?
 
-  init(outputs: Int, inputs: Int) {
+  init(outputs: Int, inputs: Int, precision: ProductPrecision) {
     self.outputs = outputs
     self.inputs = inputs
+    self.precision = precision
   }
 
   mutating func receive(_ gradient: ParameterGradient) {
     var sum = self.sum.take() ?? Matrix(rows: outputs, columns: inputs)
-    gradient.add(to: &sum)
+    gradient.add(to: &sum, precision: precision)
     self.sum = sum
   }
 
@@ -75,6 +78,7 @@ final class FullWeight: TrainedWeight {
   private let parameter: TrainedParameter
   private let outputs, inputs: Int
   private let keepsZeros: Bool
+  private let precision: ProductPrecision
   private let store: (Matrix) -> TrainedTensor
   private var gradient: MatrixGradient
 
@@ -82,17 +86,19 @@ final class FullWeight: TrainedWeight {
 
   /// - Parameters:
   ///   - keepsZeros: Weights that are zero stay zero: the matrix was pruned.
+  ///   - precision: Of the products with the matrix.
   ///   - store: What becomes of the trained matrix.
   init(
-    _ layer: Linear, kind: ParameterKind, keepsZeros: Bool,
+    _ layer: Linear, kind: ParameterKind, keepsZeros: Bool, precision: ProductPrecision = .float32,
     store: @escaping (Matrix) -> TrainedTensor = { .floats($0) }
   ) {
     self.layer = layer
     self.keepsZeros = keepsZeros
+    self.precision = precision
     self.store = store
     outputs = layer.matrix.outputs
     inputs = layer.matrix.inputs
-    gradient = MatrixGradient(outputs: outputs, inputs: inputs)
+    gradient = MatrixGradient(outputs: outputs, inputs: inputs, precision: precision)
     parameter = TrainedParameter(
       layer.weightName, kind, rows: outputs, columns: inputs,
       values: layer.matrix.decoded().values)
@@ -100,7 +106,7 @@ final class FullWeight: TrainedWeight {
 
   private var matrix: Matrix { Matrix(rows: outputs, columns: inputs, values: parameter.values) }
 
-  func attach() { layer.matrix = DenseMatrix(matrix) }
+  func attach() { layer.matrix = DenseMatrix(matrix, precision: precision) }
   func detach() { layer.matrix = DenseMatrix(Matrix(rows: 0, columns: inputs)) }
   func receive(_ part: ParameterGradient) { gradient.receive(part) }
 

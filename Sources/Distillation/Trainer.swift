@@ -28,6 +28,12 @@ public struct ValidationPoint: Sendable, Equatable {
   /// Nats a token of text.
   public var text: Double
 
+  /// A point.
+  public init(divergence: Double, text: Double) {
+    self.divergence = divergence
+    self.text = text
+  }
+
   /// exp(text).
   public var perplexity: Double { exp(text) }
 }
@@ -58,6 +64,20 @@ public struct TrainingOutcome: Sendable, Equatable {
   public var steps, planned: Int
   /// Tokens that were trained on.
   public var tokens: Int
+
+  /// An outcome.
+  public init(
+    curve: [TrainingPoint], first: ValidationPoint, best: ValidationPoint, bestStep: Int,
+    steps: Int, planned: Int, tokens: Int
+  ) {
+    self.curve = curve
+    self.first = first
+    self.best = best
+    self.bestStep = bestStep
+    self.steps = steps
+    self.planned = planned
+    self.tokens = tokens
+  }
 }
 
 /// Trains a model.

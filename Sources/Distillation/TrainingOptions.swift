@@ -1,6 +1,7 @@
 // How a run is trained: lengths, batches, optimizer, schedule.
 
 public import JSONDocuments
+public import Tensors
 
 /// What the loss compares the student with.
 public enum DistillationTargets: String, Sendable, CaseIterable {
@@ -64,6 +65,8 @@ public struct TrainingOptions: Sendable, Equatable {
   public var validations = 10
   /// The run stops after so many validations without a better one; nil never stops early.
   public var patience: Int?
+  /// Of products with trained matrices.
+  public var precision = ProductPrecision.float32
   /// Whether branches are computed again in the backward pass.
   public var recomputes = false
   /// Of batches, of the validation's choice and of new parameters.
@@ -105,6 +108,7 @@ public struct TrainingOptions: Sendable, Equatable {
     object["validation-windows"] = .integer(validationWindows)
     object["validations"] = .integer(validations)
     object["patience"] = patience.map { .integer($0) } ?? .null
+    object["precision"] = .string(precision.rawValue)
     object["seed"] = .integer(Int(seed))
     return .object(object)
   }

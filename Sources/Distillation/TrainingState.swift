@@ -103,26 +103,20 @@ extension TrainingPoint {
 }
 
 extension TrainingOutcome {
-  /// What the lineage says of the run.
+  /// The run without its curve.
   public var json: JSONValue {
     [
       "steps": .integer(steps), "steps_planned": .integer(planned), "tokens": .integer(tokens),
       "input": first.json, "best": best.json, "best_step": .integer(bestStep),
-      "curve": .array(curve.map(\.json)),
     ]
   }
 
-  /// Reads what `json` gives.
-  public init?(json: JSONValue) {
-    guard let steps = json["steps"]?.integer, let planned = json["steps_planned"]?.integer,
-      let tokens = json["tokens"]?.integer, let bestStep = json["best_step"]?.integer,
-      let first = json["input"].flatMap(ValidationPoint.init(json:)),
-      let best = json["best"].flatMap(ValidationPoint.init(json:)),
-      let curve = json["curve"]?.array
-    else { return nil }
-    self.init(
-      curve: curve.compactMap(TrainingPoint.init(json:)), first: first, best: best,
-      bestStep: bestStep, steps: steps, planned: planned, tokens: tokens)
+  /// The run with its curve: what stands beside the lineage.
+  public var document: JSONValue {
+    guard case .object(var object) = json else { return json }
+    object["schema"] = 1
+    object["curve"] = .array(curve.map(\.json))
+    return .object(object)
   }
 }
 

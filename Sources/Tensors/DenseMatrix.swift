@@ -2,9 +2,14 @@
 public struct DenseMatrix: LinearOperator {
   /// `[outputs, inputs]`.
   public let matrix: Matrix
+  /// What factors of products are rounded to.
+  public let precision: ProductPrecision
 
   /// An operator over a matrix.
-  public init(_ matrix: Matrix) { self.matrix = matrix.unrecorded }
+  public init(_ matrix: Matrix, precision: ProductPrecision = .float32) {
+    self.matrix = matrix.unrecorded
+    self.precision = precision
+  }
 
   /// Rows.
   public var outputs: Int { matrix.rows }
@@ -17,6 +22,18 @@ public struct DenseMatrix: LinearOperator {
   public func decode(rows: Range<Int>, into target: inout MutableSpan<Float>) {
     let source = matrix.values.span.extracting(rows.lowerBound * inputs..<rows.upperBound * inputs)
     for i in source.indices { target[i] = source[i] }
+  }
+
+  /// In the matrix's own precision; few rows always in float32.
+  public func product(with x: Matrix) -> Matrix {
+    guard precision == .bfloat16, x.rows > 4, inputs > 0 else {
+      return product(ofDecodedRowsWith: x)
+    }
+    var result = Matrix(unwrittenRows: x.rows, columns: outputs)
+    Bfloat16Product.multiply(
+      x.values.span, stride: inputs, rows: x.rows, depth: inputs, matrix.values.span,
+      isTransposed: false, to: &result, adds: false)
+    return result
   }
 
   /// Hands out the rows where they lie.

@@ -18,7 +18,8 @@ extension LinearOperator {
       let left = gradient.values.span.extracting(start..<gradient.values.count)
       let isInPlace = withRowsInPlace(rows) { weights in
         AddedProduct.add(
-          left, stride: outputs, rows: tokens, weights, depth: rows.count, to: &result)
+          left, stride: outputs, rows: tokens, weights, depth: rows.count, to: &result,
+          precision: precision)
       }
       if isInPlace { continue }
       if scratch.count != rows.count * inputs {
@@ -28,7 +29,8 @@ extension LinearOperator {
         decode(rows: start + block.lowerBound..<start + block.upperBound, into: &part)
       }
       AddedProduct.add(
-        left, stride: outputs, rows: tokens, scratch.span, depth: rows.count, to: &result)
+        left, stride: outputs, rows: tokens, scratch.span, depth: rows.count, to: &result,
+        precision: precision)
     }
     return result
   }
@@ -44,7 +46,9 @@ extension Matrix {
   }
 
   /// Adds `leftᵀ right` to `self`, `[left.columns, right.columns]`: gradients that add up over batches.
-  public mutating func addTransposedProduct(_ left: Matrix, _ right: Matrix) {
+  public mutating func addTransposedProduct(
+    _ left: Matrix, _ right: Matrix, precision: ProductPrecision = .float32
+  ) {
     let rows = left.rows, columns = left.columns
     precondition(rows == right.rows, "\(rows) rows and \(right.rows) rows")
     precondition(self.rows == columns && self.columns == right.columns)
@@ -53,17 +57,15 @@ extension Matrix {
       let depth = min(AddedProduct.depth, rows - start)
       var turned = [Float](repeating: 0, count: columns * depth)
       ParallelLoop.overRows(of: &turned, rowLength: depth, blockRows: 32) { block, part in
-        for sample in 0..<depth {
-          let source = left.values.span.extracting(
-            (start + sample) * columns + block.lowerBound..<(start + sample) * columns
-              + block.upperBound)
-          for column in source.indices { part[column * depth + sample] = source[column] }
-        }
+        PanelProduct.transpose(
+          left.values.span.extracting(
+            start * columns + block.lowerBound..<left.values.count), stride: columns, rows: depth,
+          columns: block.count, into: &part, targetStride: depth)
       }
       AddedProduct.add(
         turned.span, stride: depth, rows: columns,
         right.values.span.extracting(start * right.columns..<(start + depth) * right.columns),
-        depth: depth, to: &self)
+        depth: depth, to: &self, precision: precision)
     }
   }
 
@@ -92,8 +94,13 @@ enum AddedProduct {
   ///   - right: `[depth, result.columns]`, row-major.
   static func add(
     _ left: Span<Float>, stride leftStride: Int, rows: Int, _ right: Span<Float>, depth: Int,
-    to result: inout Matrix
+    to result: inout Matrix, precision: ProductPrecision
   ) {
+    if precision == .bfloat16 {
+      return Bfloat16Product.multiply(
+        left, stride: leftStride, rows: rows, depth: depth, right, isTransposed: true, to: &result,
+        adds: true)
+    }
     let width = PanelProduct.width, columns = result.columns
     precondition(result.rows == rows && right.count >= depth * columns)
     let panels = (columns + width - 1) / width
@@ -107,19 +114,13 @@ enum AddedProduct {
     ParallelLoop.overRows(of: &result.values, rowLength: columns, blockRows: blockRows) {
       block, part in
       let from = left.extracting(block.lowerBound * leftStride..<left.count)
-      var product = [Float](repeating: 0, count: block.count * width)
       for index in 0..<panels {
-        let first = index * width, count = min(width, columns - first)
-        var target = product.mutableSpan
+        let first = index * width
         PanelProduct.multiply(
           from, leftStride: leftStride, rows: block.count,
           panel: packed.span.extracting(index * depth * width..<(index + 1) * depth * width),
-          depth: depth, into: &target, resultOffset: 0, resultStride: width, columns: count)
-        for row in 0..<block.count {
-          let source = product.span.extracting(row * width..<row * width + count)
-          var sum = part._mutatingExtracting(row * columns + first..<row * columns + first + count)
-          for i in source.indices { sum[i] += source[i] }
-        }
+          depth: depth, into: &part, resultOffset: first, resultStride: columns,
+          columns: min(width, columns - first), adds: true)
       }
     }
   }

@@ -16,11 +16,16 @@ public protocol LinearOperator: Sendable {
   /// Calls `body` with the rows `[rows, inputs]` where they already lie in memory as floats, and returns
   /// true; returns false when they do not.
   func withRowsInPlace(_ rows: Range<Int>, _ body: (Span<Float>) -> Void) -> Bool
+  /// What the factors of the products of a backward pass are rounded to.
+  var precision: ProductPrecision { get }
   /// `x Wᵀ` for at least one row and one output; `apply` checks sizes and adds a bias.
   func product(with x: Matrix) -> Matrix
 }
 
 extension LinearOperator {
+  /// They stay as they are, unless a conformer says otherwise.
+  public var precision: ProductPrecision { .float32 }
+
   /// Not in place, unless a conformer says otherwise.
   public func withRowsInPlace(_ rows: Range<Int>, _ body: (Span<Float>) -> Void) -> Bool { false }
 

@@ -50,9 +50,11 @@ public enum PanelProduct {
   ///   - left: `rows` rows of `depth` values, `leftStride` apart.
   ///   - panel: `[depth, width]`, of which `columns` are wanted.
   ///   - result: `rows` rows, `resultStride` apart; the product starts at its first value.
+  ///   - adds: Whether the product is added to what the result holds.
   public static func multiply(
     _ left: Span<Float>, leftStride: Int, rows: Int, panel: Span<Float>, depth: Int,
-    into result: inout MutableSpan<Float>, resultOffset: Int, resultStride: Int, columns: Int
+    into result: inout MutableSpan<Float>, resultOffset: Int, resultStride: Int, columns: Int,
+    adds: Bool = false
   ) {
     precondition(
       rows > 0 && depth > 0 && (1...width).contains(columns) && leftStride >= depth
@@ -64,9 +66,29 @@ public enum PanelProduct {
         unsafe result.withUnsafeMutableBufferPointer { result in
           guard let a = left.baseAddress, let b = panel.baseAddress, let c = result.baseAddress
           else { return }
-          unsafe kernel_multiply_panel(
+          let product =
+            unsafe adds ? kernel_add_panel_product : kernel_multiply_panel
+          unsafe product(
             a, leftStride, rows, b, depth, c + resultOffset, resultStride, columns)
         }
+      }
+    }
+  }
+
+  /// `target[column * targetStride + row] = source[row * stride + column]`.
+  static func transpose(
+    _ source: Span<Float>, stride: Int, rows: Int, columns: Int,
+    into target: inout MutableSpan<Float>, targetStride: Int
+  ) {
+    guard rows > 0, columns > 0 else { return }
+    precondition(
+      stride >= columns && targetStride >= rows
+        && source.count >= (rows - 1) * stride + columns
+        && target.count >= (columns - 1) * targetStride + rows)
+    unsafe source.withUnsafeBufferPointer { source in
+      unsafe target.withUnsafeMutableBufferPointer { target in
+        guard let from = source.baseAddress, let to = target.baseAddress else { return }
+        unsafe kernel_transpose(from, stride, rows, columns, to, targetStride)
       }
     }
   }

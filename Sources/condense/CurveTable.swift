@@ -65,9 +65,22 @@ final class CurveTable {
         + Figures.text(rate, 6))
   }
 
+  /// Shows a block that was tuned by itself.
+  func add(_ block: BlockOutcome) {
+    guard !isQuiet else { return }
+    if block.block == 0 { Terminal.print("  block   error before   error after") }
+    let number = "\(block.block)"
+    Terminal.print(
+      String(repeating: " ", count: max(0, 7 - number.count)) + number + "       "
+        + Figures.text(block.before, 6) + "      " + Figures.text(block.after, 6))
+  }
+
   /// The last lines.
   func finish(_ result: DistillResult, output: String) {
-    let outcome = result.outcome
+    guard case .training(let outcome) = result.work else {
+      Terminal.print("wrote \(output)")
+      return
+    }
     let early = outcome.steps < outcome.planned ? ", stopped early" : ""
     Terminal.print(
       "best at step \(outcome.bestStep) of \(outcome.steps)\(early): "
@@ -85,7 +98,11 @@ final class CurveTable {
   static func json(_ result: DistillResult, drift: MeasuredDrift?) -> JSONValue {
     var object = JSONObject()
     object["schema"] = 1
-    object["training"] = result.outcome.json
+    if case .training(let outcome) = result.work {
+      object[result.work.key] = outcome.document
+    } else {
+      object[result.work.key] = result.work.json
+    }
     object["parameters"] = .integer(result.parameters)
     object["layers"] = .array(result.layers.map(\.json))
     if let drift { object["drift"] = drift.json }

@@ -34,6 +34,14 @@ struct Distill: ParsableCommand {
   var encoding: String?
   @OptionGroup(title: "Loss") var loss: DistillLossOptions
   @OptionGroup(title: "Training") var training: TrainingArguments
+  @Flag(
+    help:
+      "Tune each block to give what the teacher's gives, one after the other, instead of training the whole."
+  )
+  var blockwise = false
+  @Option(help: "blockwise: tokens of the text that are used (default: 32768).")
+  var blockTokens: Int?
+  @Option(help: "blockwise: passes over them for each block (default: 8).") var passes: Int?
   @Option(help: "How the student starts: input or random (default: input).")
   var start = StudentStart.input
   @Option(
@@ -82,6 +90,26 @@ struct Distill: ParsableCommand {
     if train != .scales, train != .quantized, training.scaleRate != nil {
       throw ValidationError("--scale-rate is for --train scales or quantized")
     }
+    if blockwise {
+      if let option = training.unusedByBlocks.first {
+        throw ValidationError(
+          "\(option) does nothing with --blockwise; see --block-tokens and --passes")
+      }
+      var blocks = BlockOptions()
+      blocks.passes = passes ?? blocks.passes
+      blocks.batch = training.batch ?? blocks.batch
+      blocks.learningRate = training.learningRate ?? blocks.learningRate
+      blocks.scaleRate = training.scaleRate ?? blocks.scaleRate
+      blocks.optimizer = training.optimizer ?? blocks.optimizer
+      blocks.seed = UInt64(training.seed ?? 0)
+      guard blocks.passes > 0, (blockTokens ?? 1) > 0 else {
+        throw ValidationError("--passes and --block-tokens must be at least 1")
+      }
+      request.blocks = blocks
+      request.blockTokens = blockTokens ?? request.blockTokens
+    } else if blockTokens != nil || passes != nil {
+      throw ValidationError("--block-tokens and --passes are for --blockwise")
+    }
     do throws(DistillRequestError) {
       try request.check()
     } catch {
@@ -113,7 +141,7 @@ struct Distill: ParsableCommand {
         table.add(report)
         progress.show(
           "distill", Double(report.step) / Double(report.steps), detail: table.detail(report))
-      })
+      }, finished: table.add)
     guard let result else {
       if !common.quiet { progress.note("\(output): finished before") }
       return

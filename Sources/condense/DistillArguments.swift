@@ -1,6 +1,7 @@
 public import ArgumentParser
 public import Distillation
 import Pipeline
+public import Tensors
 
 /// What the student's loss is.
 struct DistillLossOptions: ParsableArguments {
@@ -120,9 +121,24 @@ struct TrainingArguments: ParsableArguments {
   @Option(help: "Validations of a run (default: 10).") var validations: Int?
   @Option(help: "Stop after so many validations without a better one (default: never).")
   var patience: Int?
+  @Option(help: "What factors of products are rounded to: float32 or bfloat16 (default: float32).")
+  var precision: ProductPrecision?
   @Flag(help: "Compute branches again in the backward pass: less memory, a third more time.")
   var recompute = false
   @Option(help: "Of batches and new parameters (default: 0).") var seed: Int?
+
+  /// Options that are given and that tuning by blocks does not read.
+  var unusedByBlocks: [String] {
+    let given: [(String, Bool)] = [
+      ("--tokens", tokens != nil), ("--accumulation", accumulation != nil),
+      ("--weight-decay", weightDecay != nil), ("--clip", clip != nil),
+      ("--schedule", schedule != nil), ("--warmup", warmup != nil),
+      ("--final-rate", finalRate != nil), ("--validation-windows", validationWindows != nil),
+      ("--validations", validations != nil), ("--patience", patience != nil),
+      ("--recompute", recompute),
+    ]
+    return given.filter { $0.1 }.map { $0.0 }
+  }
 
   func apply(to request: inout DistillRequest) throws {
     var options = TrainingOptions()
@@ -174,6 +190,7 @@ struct TrainingArguments: ParsableArguments {
     options.validationWindows = validationWindows ?? options.validationWindows
     options.validations = validations ?? options.validations
     options.patience = patience
+    options.precision = precision ?? options.precision
     options.recomputes = recompute
     options.seed = UInt64(seed ?? 0)
     request.training = options
@@ -184,5 +201,6 @@ struct TrainingArguments: ParsableArguments {
 }
 
 extension DistillationTargets: ExpressibleByArgument {}
+extension ProductPrecision: ExpressibleByArgument {}
 extension OptimizerName: ExpressibleByArgument {}
 extension LearningRateSchedule.Shape: ExpressibleByArgument {}

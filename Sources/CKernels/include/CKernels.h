@@ -37,10 +37,35 @@ void kernel_pack_columns(const float *_Nonnull b, size_t stride, size_t n, size_
 void kernel_multiply_panel(const float *_Nonnull a, size_t a_stride, size_t m,
                            const float *_Nonnull panel, size_t depth, float *_Nonnull c,
                            size_t c_stride, size_t n);
+/// The same, added to c.
+void kernel_add_panel_product(const float *_Nonnull a, size_t a_stride, size_t m,
+                              const float *_Nonnull panel, size_t depth, float *_Nonnull c,
+                              size_t c_stride, size_t n);
+/// out[j * out_stride + i] = in[i * in_stride + j] for i < rows, j < columns.
+void kernel_transpose(const float *_Nonnull in, size_t in_stride, size_t rows, size_t columns,
+                      float *_Nonnull out, size_t out_stride);
 /// Sum of a[i] * b[i] (reorders).
 float kernel_dot(const float *_Nonnull a, const float *_Nonnull b, size_t n);
 /// out[i] += scale * in[i].
 void kernel_axpy(float scale, const float *_Nonnull in, float *_Nonnull out, size_t n);
+
+// products_bf16.c: bfloat16 values in pairs along the depth, float32 sums. The CPU's own instruction for pairs of
+// products may round its sums otherwise than the plain form (reorders).
+
+/// out[i, p] = in[i, p] rounded to nearest even for p < depth, 0 up to the even out_stride >= depth.
+void kernel_round_pairs_bf16(const float *_Nonnull in, size_t in_stride, size_t rows, size_t depth,
+                             uint16_t *_Nonnull out, size_t out_stride);
+/// panel[p / 2, j, p % 2] = b[j * stride + p] for j < n, p < depth; the rest becomes 0.
+void kernel_pack_rows_bf16(const float *_Nonnull b, size_t stride, size_t n, size_t depth,
+                           uint16_t *_Nonnull panel);
+/// panel[p / 2, j, p % 2] = b[p * stride + j] for j < n, p < depth; the rest becomes 0.
+void kernel_pack_columns_bf16(const float *_Nonnull b, size_t stride, size_t n, size_t depth,
+                              uint16_t *_Nonnull panel);
+/// c[i, j] = the sum over pairs p and both of each pair of a[i, 2p + k] * panel[p, j, k], for i < m, j < n <= width;
+/// added to c if adds.
+void kernel_multiply_panel_bf16(const uint16_t *_Nonnull a, size_t a_stride, size_t m,
+                                const uint16_t *_Nonnull panel, size_t pairs, float *_Nonnull c,
+                                size_t c_stride, size_t n, int adds);
 
 // activations.c
 

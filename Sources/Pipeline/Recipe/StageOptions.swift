@@ -28,6 +28,7 @@ public enum StageRegistry {
   /// In the order of the documentation.
   public static let kinds: [any StageOptions.Type] = [
     PruneStageOptions.self,
+    DistillStageOptions.self,
     QuantizeStageOptions.self,
     PackStageOptions.self,
   ]

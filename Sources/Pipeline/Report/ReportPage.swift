@@ -50,6 +50,7 @@ extension RunReport {
     }
     sections += stages.compactMap(layerPlot)
     sections += stages.compactMap(sparsityPlot)
+    sections += stages.compactMap(lossPlot)
     if !stages.isEmpty { sections.append(section("Stages", nil, stages.map(lineage))) }
     sections += stages.filter { !$0.layers.isEmpty }.map(layerTable)
     sections.append(.element("footer", [], "Made by condense \(toolVersion)."))
@@ -133,6 +134,22 @@ extension RunReport {
   }
 
   // MARK: layers and stages
+
+  private func lossPlot(of stage: StageReport) -> Markup? {
+    guard let plot = Markup.lossPlot(stage.curve, title: "Loss curve, \(stage.name)") else {
+      return nil
+    }
+    return .element(
+      "section", [],
+      [
+        .element("h2", [], [.text("Loss curve, "), .element("code", [], stage.name)]),
+        .element(
+          "p", [],
+          "Nats a token by tokens of training: the line is the training loss, the points are validations."
+        ),
+        plot,
+      ])
+  }
 
   private func sparsityPlot(of stage: StageReport) -> Markup? {
     let title = "Zeros by layer, \(stage.name)"

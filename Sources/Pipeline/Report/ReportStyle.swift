@@ -64,6 +64,7 @@ extension Markup {
     .grid { stroke: var(--line); stroke-width: 1; }
     .axis { stroke: var(--muted); stroke-width: 1; opacity: .55; }
     .band { fill: var(--band); }
+    .curve { fill: none; stroke: var(--accent); stroke-width: 1.4; opacity: .6; }
     .dot { fill: var(--accent); fill-opacity: .82; }
     .dot.fallback { fill: var(--bad); }
     .whisker { stroke: var(--accent); stroke-width: 1.5; }

@@ -1,5 +1,6 @@
 // drift.json: a run as one JSON document, schema 1.
 
+import Distillation
 import Drift
 public import JSONDocuments
 
@@ -66,9 +67,25 @@ extension StageReport {
     calibration = try json["calibration"].ifPresent { (use) throws(RunReportError) in
       CalibrationUse(asked: try use["asked"].count(), used: try use["used"].count())
     }
+    curve =
+      try json["curve"].ifPresent { (points) throws(RunReportError) in
+        try points.map { (point) throws(RunReportError) in
+          guard let own = point.value.flatMap(TrainingPoint.init(json:)) else {
+            throw RunReportError(
+              path: point.path, found: "no point of a curve", expected: "step, tokens, divergence…")
+          }
+          return own
+        }
+      } ?? []
   }
 
   fileprivate var json: JSONValue {
+    guard !curve.isEmpty, case .object(var object) = members else { return members }
+    object["curve"] = .array(curve.map(\.json))
+    return .object(object)
+  }
+
+  private var members: JSONValue {
     [
       "name": .string(name), "kind": .string(kind), "options": options,
       "input_sha256": .string(inputHash), "output_sha256": .string(outputHash),

@@ -1,5 +1,6 @@
 // What a run did and what it cost: the value behind drift.json, the Markdown summary and the page.
 
+public import Distillation
 public import Drift
 public import JSONDocuments
 
@@ -132,6 +133,8 @@ public struct StageReport: Sendable, Equatable {
   public var layers: [LayerResult] = []
   /// Calibration tokens, for stages that use any.
   public var calibration: CalibrationUse?
+  /// The loss curve of a stage that trains.
+  public var curve: [TrainingPoint] = []
 
   /// A stage without drift, gates and layers, to fill in.
   public init(

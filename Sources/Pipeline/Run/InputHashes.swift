@@ -12,6 +12,13 @@ enum InputHashes {
       inputs.append(Recipe.Input(path: path, sha256: Located(digits)))
     }
     add(recipe.model, try contentHash(of: try AnyCheckpoint.open(recipe.model.value)))
+    for entry in recipe.stages {
+      guard let options = entry.options as? DistillStageOptions else { continue }
+      for path in options.files { add(path, try ContentHash.of(file: path.value)) }
+      if let teacher = options.teacher {
+        add(teacher, try contentHash(of: try AnyCheckpoint.open(teacher.value)))
+      }
+    }
     for path in texts(of: recipe) { add(path, try ContentHash.of(file: path.value)) }
     return inputs
   }

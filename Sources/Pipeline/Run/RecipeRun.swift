@@ -171,6 +171,10 @@ public final class RecipeRun {
       return try writeFolder(
         entry, stage, try stage.loadCalibration()?.json ?? .null, input: input,
         inputHash: inputHash)
+    case let options as DistillStageOptions:
+      let stage = DistillRun(input: input, request: try options.request())
+      return try writeFolder(
+        entry, stage, try stage.sources(), input: input, inputHash: inputHash)
     case let options as PackStageOptions:
       return try pack(
         entry, options.request, also: options.also, input: input, inputHash: inputHash)
@@ -213,6 +217,7 @@ public final class RecipeRun {
     let measured = try measurements.measure(
       folder, hash: outputHash, input: input, inputHash: inputHash)
     var report = stageReport(entry, stage.options, inputHash, outputHash, folder, measured)
+    report.curve = try DistillRun.curve(of: folder)
     report.layers = records.map { $0.result(seconds: seconds[$0.tensor] ?? 0) }
     if let asked = calibration["tokens_asked"]?.integer,
       let used = calibration["tokens_used"]?.integer

@@ -72,6 +72,15 @@ public struct RunPlan: Sendable {
             byteCount: plan.layout.byteCount, fileName: nil))
         lineage = try stage.plannedLineage(assignment, parent: lineage)
         current = PlannedCheckpoint(plan, original: original)
+      case let options as DistillStageOptions:
+        let stage = DistillRun(input: current, request: try options.request())
+        let plan = try stage.folderPlan()
+        stages.append(
+          Stage(
+            name: entry.name.value, kind: entry.kind, hits: [],
+            byteCount: plan.layout.byteCount, fileName: nil))
+        lineage = try stage.plannedLineage(plan, parent: lineage)
+        current = PlannedCheckpoint(plan, original: original)
       case let options as PackStageOptions:
         stages.append(
           Stage(
@@ -93,6 +102,10 @@ public struct RunPlan: Sendable {
     for entry in recipe.stages {
       if let options = entry.options as? PruneStageOptions {
         try check(options, recipe, original)
+        continue
+      }
+      if let options = entry.options as? DistillStageOptions {
+        _ = try options.request()
         continue
       }
       guard let options = entry.options as? QuantizeStageOptions else { continue }

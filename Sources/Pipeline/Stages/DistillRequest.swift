@@ -36,6 +36,10 @@ public struct DistillRequest: Sendable, Equatable {
   public var start = StudentStart.input
   /// A configuration with fewer layers, for which the input's layers are taken evenly; nil keeps them all.
   public var studentConfiguration: String?
+  /// Tunes each block to give what the teacher's block gives, instead of training the whole; nil trains the whole.
+  public var blocks: BlockOptions?
+  /// Tokens of the text that blocks are tuned on.
+  public var blockTokens = 32768
   /// The length and the manner of training.
   public var training = TrainingOptions()
 
@@ -54,6 +58,15 @@ public struct DistillRequest: Sendable, Equatable {
     object["keep-zeros"] = .bool(keepsZeros)
     object["start"] = .string(start.rawValue)
     if logs.isEmpty { object["context"] = .integer(context) }
+    if let blocks {
+      object["blockwise"] = [
+        "tokens": .integer(blockTokens), "passes": .integer(blocks.passes),
+        "batch": .integer(blocks.batch), "learning-rate": .number(blocks.learningRate),
+        "scale-rate": .number(blocks.scaleRate), "optimizer": .string(blocks.optimizer.rawValue),
+        "seed": .integer(Int(blocks.seed)),
+      ]
+      return .object(object)
+    }
     for member in training.json.object?.members ?? [] { object[member.key] = member.value }
     return .object(object)
   }
@@ -61,10 +74,19 @@ public struct DistillRequest: Sendable, Equatable {
   /// Refuses options that contradict each other.
   public func check() throws(DistillRequestError) {
     guard logs.isEmpty != text.isEmpty else { throw .oneSource(hasBoth: !logs.isEmpty) }
+    if blocks != nil {
+      guard teacher != nil else {
+        throw .needs("blockwise", "a teacher, whose blocks are compared")
+      }
+      guard logs.isEmpty else { throw .needs("blockwise", "text instead of logs") }
+      guard parts != .adapters else { throw .needs("blockwise", "train: all, scales or quantized") }
+    }
     let targets = training.targets
-    if targets == .full, teacher == nil { throw .needs("targets full", "a teacher") }
+    if targets == .full, teacher == nil, blocks == nil { throw .needs("targets full", "a teacher") }
     let isOfLog = targets == .samples || targets == .topK || targets == .topKRenormalized
-    if isOfLog, logs.isEmpty { throw .needs("targets \(targets.rawValue)", "a teacher log") }
+    if isOfLog, logs.isEmpty, blocks == nil {
+      throw .needs("targets \(targets.rawValue)", "a teacher log")
+    }
     if training.divergence != .forward, targets == .samples {
       throw .needs(
         "the divergence \(training.divergence.name)",

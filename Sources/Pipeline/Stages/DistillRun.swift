@@ -7,7 +7,7 @@ import CondenseInference
 public import Distillation
 import Encodings
 import HDF5Files
-import JSONDocuments
+public import JSONDocuments
 import LinearAlgebra
 import Networks
 import Quantization
@@ -24,8 +24,11 @@ public struct DistillRun {
     self.request = request
   }
 
+  /// The file of the loss curve, beside the lineage.
+  static let curveName = "training.json"
+
   /// What the work is done on: the input, or its model with fewer layers.
-  private func student() throws -> any Checkpoint {
+  func student() throws -> any Checkpoint {
     guard let path = request.studentConfiguration else { return input }
     return try StudentConfiguration(path: path).checkpoint(of: input)
   }
@@ -71,12 +74,14 @@ public struct DistillRun {
   ///   - complete: Called with the complete folder before it gets its name, to add files to it.
   ///   - progress: Called with what is done and the share.
   ///   - trained: Called after each step.
+  ///   - finished: Called after each block that was tuned by itself.
   /// - Returns: nil when an interrupted run of this work had finished.
   public func run(
     output path: String, force: Bool = false, inputHash: String? = nil,
     complete: (String) throws -> Void = { _ in },
     progress: @escaping (String, Double) -> Void = { _, _ in },
-    trained: (TrainingProgress) throws -> Void = { _ in }
+    trained: (TrainingProgress) throws -> Void = { _ in },
+    finished: (BlockOutcome) -> Void = { _ in }
   ) throws -> DistillResult? {
     try request.check()
     let student = try student()
@@ -99,32 +104,35 @@ public struct DistillRun {
       if request.start == .random {
         RandomStart(student.configuration, seed: request.training.seed).apply(to: model)
       }
-      let trainer = try Trainer(
-        model, source: try source(student, network), teacher: try teacher?.languageModel(),
-        options: request.training,
-        store: TrainingStore(path: output.notePath("training.safetensors")))
-      let outcome = try trainer.run(progress: trained)
-      guard outcome.bestStep > 0 else {
-        let score = Trainer.score(outcome.first, request.training)
-        let best = outcome.curve.compactMap { $0.validation }.map {
-          Trainer.score($0, request.training)
-        }.min()
-        throw DistillationError.noImprovement(input: score, best: best ?? score)
+      let work: DistillWork
+      if let options = request.blocks, let teacher {
+        work = .blocks(
+          try blocks(
+            model, teacher: teacher.network, options, student, output, progress: progress,
+            finished: finished))
+      } else {
+        work = .training(
+          try train(model, student, teacher: try teacher?.languageModel(), output, trained))
       }
       let (checkpoint, layers) = try trainedCheckpoint(student, model, codes)
       let lineage = Lineage.entry(
         stage: "distill", options: request.json, seed: Int(request.training.seed),
         inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: sources,
-        work: Self.work(outcome, layers), parent: try Lineage.parent(of: input))
+        work: work.lineage(layers.map { $0.record.json }), parent: try Lineage.parent(of: input))
       let folder = FolderPlan(
         source: checkpoint,
         replaced: layers.map { ($0.record.tensor, $0.encoded.encoding, $0.record.method) })
       try folder.write(to: output.resultPath, layers: layers, lineage: lineage)
+      if case .training(let outcome) = work {
+        try OutputFile.write(
+          outcome.document.indentedText + "\n",
+          to: FilePath.join(output.resultPath, Self.curveName))
+      }
       try ReadBack.check(output.resultPath)
       try complete(output.resultPath)
       try output.finish(force: force)
       return DistillResult(
-        outcome: outcome, layers: layers.map(\.record), parameters: model.parameterCount)
+        work: work, layers: layers.map(\.record), parameters: model.parameterCount)
     } catch {
       // Only an interruption leaves work to resume; an error of the input would come again.
       output.abandon()
@@ -132,11 +140,51 @@ public struct DistillRun {
     }
   }
 
+  private func train(
+    _ model: TrainedModel, _ student: any Checkpoint, teacher: (any LanguageModel)?,
+    _ output: StageOutput, _ trained: (TrainingProgress) throws -> Void
+  ) throws -> TrainingOutcome {
+    let trainer = try Trainer(
+      model, source: try source(student, model.network), teacher: teacher,
+      options: request.training,
+      store: TrainingStore(path: output.notePath("training.safetensors")))
+    let outcome = try trainer.run(progress: trained)
+    guard outcome.bestStep > 0 else {
+      func score(_ point: ValidationPoint) -> Double { Trainer.score(point, request.training) }
+      let best = outcome.curve.compactMap { $0.validation }.map(score).min()
+      throw DistillationError.noImprovement(
+        input: score(outcome.first), best: best ?? score(outcome.first))
+    }
+    return outcome
+  }
+
+  private func blocks(
+    _ model: TrainedModel, teacher: any Network, _ options: BlockOptions,
+    _ student: any Checkpoint, _ output: StageOutput, progress: (String, Double) -> Void,
+    finished: (BlockOutcome) -> Void
+  ) throws -> [BlockOutcome] {
+    let tokenizer = try Model(student).requiredTokenizer()
+    let windows = try TextWindows(
+      texts: try request.text.map { ($0, try FilePath.read($0)) }, tokenizer: tokenizer,
+      context: request.context, vocabulary: model.network.vocabularySize)
+    let set = CalibrationSet(windows: windows, tokens: request.blockTokens, seed: options.seed)
+    let outcomes = try BlockReconstruction(
+      model, teacher: teacher, windows: set.sequences, options: options,
+      store: { TrainingStore(path: output.notePath("block-\($0).safetensors")) }
+    ).run(progress: { progress("block \($0)", $1) }, finished: finished)
+    guard outcomes.contains(where: { $0.after < $0.before }) else {
+      let before = outcomes.reduce(0.0) { $0 + $1.before } / Double(max(1, outcomes.count))
+      throw DistillationError.noImprovement(input: before, best: before)
+    }
+    return outcomes
+  }
+
   private var trainingPlan: TrainingPlan {
     var plan = TrainingPlan(request.parts)
     plan.rank = request.rank
     plan.alpha = Float(request.alpha ?? Double(request.rank))
     plan.seed = request.training.seed
+    plan.precision = request.training.precision
     plan.keepsZeros = request.keepsZeros
     return plan
   }
@@ -214,19 +262,50 @@ public struct DistillRun {
     }
     return (TransformedCheckpoint(student, changed: changed), layers)
   }
+}
+
+/// What was done to the student.
+public enum DistillWork: Sendable, Equatable {
+  /// Training of the whole.
+  case training(TrainingOutcome)
+  /// Each block by itself.
+  case blocks([BlockOutcome])
 
   /// What the lineage says of the work.
-  static func work(_ outcome: TrainingOutcome, _ layers: [FinishedLayer]) -> JSONValue {
-    [
-      "layers": .array(layers.map { $0.record.json }), "training": outcome.json,
-    ]
+  func lineage(_ layers: [JSONValue]) -> JSONValue {
+    var object = JSONObject([.init(key: "layers", value: .array(layers))])
+    object[key] = json
+    return .object(object)
+  }
+
+  /// The key of `json` in documents.
+  public var key: String {
+    switch self {
+    case .training: "training"
+    case .blocks: "blocks"
+    }
+  }
+
+  /// The curve, or the blocks' errors.
+  public var json: JSONValue {
+    switch self {
+    case .training(let outcome): outcome.json
+    case .blocks(let outcomes):
+      .array(
+        outcomes.map {
+          [
+            "block": .integer($0.block), "error_before": .number($0.before),
+            "error_after": .number($0.after),
+          ]
+        })
+    }
   }
 }
 
 /// What a distillation came to.
 public struct DistillResult: Sendable {
   /// The run.
-  public let outcome: TrainingOutcome
+  public let work: DistillWork
   /// Weights that are stored in codes.
   public let layers: [LayerRecord]
   /// Numbers that were trained.
