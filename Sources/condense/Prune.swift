@@ -14,7 +14,7 @@ struct Prune: ParsableCommand {
       included. Weights that are zero already stay zero and count. The sparsity is reached to the weight. \
       An interrupted run resumes when the same command runs again. \
       With --target-parameters, --heads, --ffn, --width or --layers whole parts of the network go instead, and the \
-      result is an ordinary smaller model.
+      result is an ordinary smaller model; --branches takes single attentions and MLPs, which no ordinary model lacks.
       """)
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String

@@ -35,7 +35,8 @@ public enum GGUFExport: ExportFormat {
     guard let architecture = GGUFArchitecture(modelType: type) else {
       throw ExportError(
         path: source.path,
-        "'\(type)' models cannot be written as GGUF (llama, mistral, qwen2 and qwen3 can)")
+        "'\(type)' models cannot be written as GGUF (llama, mistral, qwen2, qwen3, llama-branches and mistral-branches can)"
+      )
     }
     var report = ExportReport()
     var metadata = GGUFMetadata()

@@ -71,6 +71,11 @@ public struct PruneRun {
         throw CheckpointError(path: input.path, .unsupported("svd on an unknown architecture"))
       }
       guard request.calibration != nil else { throw PruningError.needsStatistics(method: "svd") }
+      for linear in try FamilyRegistry.network(of: input).linearLayers {
+        guard let entry = input.manifest[linear.weightName], entry.encoding.exactFloats == nil
+        else { continue }
+        throw LowRankError.encoded(tensor: entry.name, encoding: entry.encoding.name)
+      }
     }
   }
 
@@ -97,7 +102,8 @@ public struct PruneRun {
       case .structure(let structure):
         var records: [LayerRecord] = []
         let cut = try StructuredRun(
-          input: input, request: structure, calibration: loaded, progress: progress,
+          input: input, request: structure, calibration: loaded, output: output,
+          progress: progress,
           finished: {
             records.append($0)
             finished($0, $1)
@@ -106,7 +112,8 @@ public struct PruneRun {
         plan = FolderPlan(source: cut.checkpoint, replaced: [])
         layers = []
         work = Self.work(records, structure: cut.outcome)
-        result = StageResult(layers: records, calibration: nil, resumedLayers: 0, requantized: [])
+        result = StageResult(
+          layers: records, calibration: nil, resumedLayers: cut.resumedLayers, requantized: [])
         result.structure = cut.outcome
       case .rank(let rank):
         let walk = LowRankWalk(
