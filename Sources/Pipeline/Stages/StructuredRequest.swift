@@ -41,9 +41,13 @@ public struct StructuredPruning: Sendable, Equatable {
     ].compactMap { axis, share in share.map { (axis, $0) } }
   }
 
+  /// Whether heads or channels go, and not only layers or branches.
+  var choosesChannels: Bool {
+    targetParameters != nil || heads != nil || ffn != nil || width != nil
+  }
+
   /// Whether there is nothing to do without calibration text.
   public var needsCalibration: Bool {
-    let choosesChannels = targetParameters != nil || heads != nil || ffn != nil || width != nil
     let choosesLayers = targetParameters != nil || layers != nil || branches != nil
     return repairs || targetParameters != nil
       || (choosesChannels && importance != .order && importance != .magnitude)

@@ -201,7 +201,8 @@ struct StructuredRun {
     let set = calibration?.set
     let ranking = try measured {
       try StructuredMeasurement(
-        network: network, set: set, importance: request.importance,
+        network: network, set: set,
+        importance: request.choosesChannels ? request.importance : .order,
         cutsWidth: request.targetParameters != nil || request.width != nil,
         damping: request.damping
       ) { progress("importance", $0) }.ranking()
