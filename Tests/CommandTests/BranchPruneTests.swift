@@ -92,5 +92,11 @@ import Testing
     #expect(run.status == 0, "\(run.error)")
     let inspected = try Command.run("inspect", output + "/model.condensed")
     #expect(inspected.status == 0, "\(inspected.error)")
+    // Codes cannot be cut: the plan of stages in the other order says it.
+    var turned = lines
+    turned.swapAt(4, 5)
+    try turned.joined(separator: "\n").write(toFile: recipe, atomically: true, encoding: .utf8)
+    let refused = try Command.run("plan", recipe)
+    #expect(refused.status == 78 && refused.error.contains("cut first"), "\(refused.error)")
   }
 }

@@ -72,6 +72,8 @@ public struct RunPlan: Sendable {
         lineage = try Self.lineage(stage, assignment, parent: lineage)
         current = PlannedCheckpoint(plan, original: original)
       case let options as PruneStageOptions:
+        // What earlier stages make of the model may not be what this one takes.
+        if current is PlannedCheckpoint { try Self.check(options, recipe, current) }
         let stage = PruneRun(input: current, request: try options.request(recipe))
         let assignment = try stage.assignment()
         let plan = try stage.folderPlan(assignment)
@@ -196,11 +198,9 @@ public struct RunPlan: Sendable {
           predictedDrift: stage.request.isAllocated ? 0 : nil,
           zeros: isSparse ? .init(asked: 0, reached: 0, share: 0) : nil))
     }
-    return Lineage.entry(
-      stage: "quantize", options: stage.request.json, seed: stage.request.calibration?.seed ?? 0,
-      inputName: FilePath.name(of: stage.input.path), inputHash: noHash,
-      calibration: calibration?.json ?? .null, work: stage.work(layers, assignment),
-      parent: parent)
+    return stage.lineage(
+      inputHash: noHash, calibration: calibration?.json ?? .null,
+      work: stage.work(layers, assignment), parent: parent)
   }
 
   /// Exact bytes of the bundle of what a stage will write, from sizes alone.
