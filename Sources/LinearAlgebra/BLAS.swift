@@ -44,6 +44,41 @@ public enum BLAS {
     }
   }
 
+  /// Rows of a result that one call computes: fixed, so that the number of threads changes no bit.
+  private static let blockRows = 64
+
+  /// `a · b` in double, row-major `[rows, columns]`.
+  ///
+  /// - Parameters:
+  ///   - a: `[rows, depth]`.
+  ///   - b: `[depth, columns]`; with `transposed`, `[columns, depth]`.
+  public static func product(
+    _ a: [Double], _ b: [Double], transposed: Bool = false, rows: Int, depth: Int, columns: Int
+  ) -> [Double] {
+    _ = singleThreaded
+    precondition(a.count == rows * depth && b.count == depth * columns)
+    var result = [Double](repeating: 0, count: rows * columns)
+    guard rows > 0, depth > 0, columns > 0 else { return result }
+    ParallelLoop.parts(
+      of: &result, count: (rows + blockRows - 1) / blockRows,
+      range: { $0 * blockRows * columns..<min(($0 + 1) * blockRows, rows) * columns }
+    ) { block, part in
+      let first = block * blockRows, count = min(blockRows, rows - first)
+      let left = a.span.extracting(first * depth..<(first + count) * depth)
+      unsafe left.withUnsafeBufferPointer { left in
+        unsafe b.withUnsafeBufferPointer { b in
+          unsafe part.withUnsafeMutableBufferPointer { part in
+            unsafe cblas_dgemm(
+              CblasRowMajor, CblasNoTrans, transposed ? CblasTrans : CblasNoTrans, Int32(count),
+              Int32(columns), Int32(depth), 1, left.baseAddress, Int32(depth), b.baseAddress,
+              Int32(transposed ? depth : columns), 0, part.baseAddress, Int32(columns))
+          }
+        }
+      }
+    }
+    return result
+  }
+
   /// The upper triangle of `xᵀ x` for some rows of the result, in float32.
   ///
   /// - Parameters:

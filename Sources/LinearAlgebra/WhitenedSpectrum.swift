@@ -71,11 +71,11 @@ public struct WhitenedSpectrum: Sendable {
     let n = weight.rows
     // In double: small eigenvalues lie far below large ones.
     let w = weight.values.map(Double.init)
-    let product = multiply(w, moment.values, rows: n, depth: weight.columns)
-    guard
-      let (values, vectors) = eigenvectors(
-        of: symmetric(gram(product, w, rows: n, width: weight.columns), size: n))
-    else { return nil }
+    let product = BLAS.product(
+      w, moment.values, rows: n, depth: weight.columns, columns: weight.columns)
+    let square = BLAS.product(
+      product, w, transposed: true, rows: n, depth: weight.columns, columns: n)
+    guard let (values, vectors) = eigenvectors(of: symmetric(square, size: n)) else { return nil }
     let order = (0..<n).map { n - 1 - $0 }
     return (
       order.map { max(0, values[$0]) },
@@ -96,12 +96,14 @@ public struct WhitenedSpectrum: Sendable {
       for i in 0..<n { root[k * n + i] *= scale }
     }
     // (W L)ᵀ, a row an eigenvector of H.
-    let whitened = gram(
-      root, weight.values.map(Double.init), rows: n, others: weight.rows, width: n)
-    let square = gram(whitened, whitened, rows: n, width: weight.rows)
+    let whitened = BLAS.product(
+      root, weight.values.map(Double.init), transposed: true, rows: n, depth: n,
+      columns: weight.rows)
+    let square = BLAS.product(
+      whitened, whitened, transposed: true, rows: n, depth: weight.rows, columns: n)
     guard let (squares, vectors) = eigenvectors(of: symmetric(square, size: n)) else { return nil }
-    let products = multiply(
-      vectors.values, whitened, rows: n, depth: n)
+    let products = BLAS.product(
+      vectors.values, whitened, rows: n, depth: n, columns: weight.rows)
     let largest = max(0, squares.last ?? 0)
     let order = (0..<n).map { n - 1 - $0 }
     return (
@@ -120,15 +122,10 @@ public struct WhitenedSpectrum: Sendable {
     precondition((1...squares.count).contains(rank))
     let outputs = weight.rows, inputs = weight.columns
     var left = Matrix(rows: outputs, columns: rank), right = Matrix(rows: rank, columns: inputs)
-    ParallelLoop.parts(of: &right.values, count: rank, range: { $0 * inputs..<($0 + 1) * inputs }) {
-      k, part in
-      var line = [Double](repeating: 0, count: inputs)
-      for row in 0..<outputs {
-        let scale = vectors[k][row]
-        for i in 0..<inputs { line[i] += scale * Double(weight.values[row * inputs + i]) }
-      }
-      for i in 0..<inputs { part[i] = Float(line[i]) }
-    }
+    let products = BLAS.product(
+      vectors[..<rank].flatMap { $0 }, weight.values.map(Double.init), rows: rank, depth: outputs,
+      columns: inputs)
+    for i in products.indices { right.values[i] = Float(products[i]) }
     for k in 0..<rank {
       // Both of one length, so that half floats hold them alike.
       let row = right.range(ofRow: k)
@@ -140,52 +137,6 @@ public struct WhitenedSpectrum: Sendable {
     let all = squares.reduce(0, +), tail = squares[rank...].reduce(0, +)
     return LowRankFactors(left: left, right: right, relativeError: all > 0 ? tail / all : 0)
   }
-}
-
-/// A B, `[rows, columns]`, of A `[rows, depth]` and B `[depth, columns]`, in double.
-private func multiply(_ a: [Double], _ b: [Double], rows: Int, depth: Int) -> [Double] {
-  let columns = depth > 0 ? b.count / depth : 0
-  var result = [Double](repeating: 0, count: rows * columns)
-  ParallelLoop.parts(of: &result, count: rows, range: { $0 * columns..<($0 + 1) * columns }) {
-    row, part in
-    for k in 0..<depth {
-      let scale = a[row * depth + k]
-      let line = b.span.extracting(k * columns..<(k + 1) * columns)
-      for j in line.indices { part[j] += scale * line[j] }
-    }
-  }
-  return result
-}
-
-/// A Bᵀ, `[rows, others]`, of A `[rows, width]` and B `[others, width]`, in double.
-private func gram(
-  _ a: [Double], _ b: [Double], rows: Int, others: Int? = nil, width: Int
-) -> [Double] {
-  let others = others ?? rows
-  var result = [Double](repeating: 0, count: rows * others)
-  ParallelLoop.parts(of: &result, count: rows, range: { $0 * others..<($0 + 1) * others }) {
-    row, part in
-    let line = a.span.extracting(row * width..<(row + 1) * width)
-    for other in 0..<others {
-      let own = b.span.extracting(other * width..<(other + 1) * width)
-      // Four sums: one alone waits for each addition.
-      var s0 = 0.0, s1 = 0.0, s2 = 0.0, s3 = 0.0
-      var i = 0
-      while i + 4 <= width {
-        s0 += line[i] * own[i]
-        s1 += line[i + 1] * own[i + 1]
-        s2 += line[i + 2] * own[i + 2]
-        s3 += line[i + 3] * own[i + 3]
-        i += 4
-      }
-      while i < width {
-        s0 += line[i] * own[i]
-        i += 1
-      }
-      part[other] = (s0 + s1) + (s2 + s3)
-    }
-  }
-  return result
 }
 
 /// The mean of a matrix and its transpose.

@@ -30,11 +30,16 @@ extension BertNetwork: StructuredNetwork {
       sizes: StructuralSizes(
         layers: sublayers.count / 2, heads: headLayout.heads, keyHeads: headLayout.keyHeads,
         inner: innerWidth, width: embedding.matrix.inputs),
+      branches: (0..<sublayers.count / 2).flatMap { layer -> [StructuralBranch] in
+        [.attention(layer: layer), .mlp(layer: layer)]
+      },
       headSize: headLayout.size, places: places, layerPrefix: prefix, layerLists: [],
       windowKey: nil,
       fixedHeads:
         "transformers takes the size of a BERT head from hidden_size / num_attention_heads",
-      fixedWidth: "the width of an encoder is that of its embeddings, which others have stored")
+      fixedWidth: "the width of an encoder is that of its embeddings, which others have stored",
+      fixedLayers: nil,
+      fixedBranches: "every layer of a BERT encoder has both")
   }
 
   private var headLayout: HeadLayout {

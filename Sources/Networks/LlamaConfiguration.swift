@@ -26,13 +26,15 @@ struct LlamaConfiguration {
   let outputBias: Bool
   let innerBias: Bool
   let rotary: RotaryEmbedding
+  /// Which branches each layer has; nil where all have both.
+  let branches: LayerBranches?
   /// For each layer the window of its attention, or nil for all earlier tokens.
   let windows: [Int?]
 
   init(_ checkpoint: any Checkpoint) throws(CheckpointError) {
     let reader = ConfigurationReader(checkpoint)
     let type = try reader.text("model_type", default: "")
-    guard let member = Member(rawValue: type) else {
+    guard let member = Member(rawValue: LayerBranches.plainType(type)) else {
       throw reader.wrong("model_type", .string(type), expected: "a Llama-like architecture")
     }
     self.member = member
@@ -40,6 +42,11 @@ struct LlamaConfiguration {
     width = try reader.size("hidden_size")
     innerWidth = try reader.size("intermediate_size")
     layers = try reader.size("num_hidden_layers")
+    do throws(CheckpointError.Problem) {
+      branches = try LayerBranches(reader.json, layers: layers)
+    } catch {
+      throw CheckpointError(path: reader.path, error)
+    }
     heads = try reader.size("num_attention_heads")
     keyHeads = try reader.size("num_key_value_heads", default: heads)
     guard heads % keyHeads == 0 else {
@@ -67,6 +74,11 @@ struct LlamaConfiguration {
     innerBias = member == .llama ? try reader.flag("mlp_bias", default: false) : false
     rotary = try RotaryEmbedding(reader, headSize: headSize, contextLimit: contextLimit)
     windows = try Self.windows(reader, member: member, layers: layers)
+  }
+
+  /// The branches of a layer.
+  func branches(ofLayer layer: Int) -> LayerBranches.Layer {
+    branches?.layers[layer] ?? .init(attention: true, mlp: true)
   }
 
   private static func windows(

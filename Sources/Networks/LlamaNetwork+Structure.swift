@@ -1,9 +1,15 @@
 // The dimensions of a Llama-like model's tensors.
 
+import Checkpoints
+
 extension LlamaNetwork: StructuredNetwork {
   /// What can be cut: layers, groups of heads, channels of the MLPs and of the stream.
   public var structure: NetworkStructure {
     let c = configuration
+    let layers = (0..<c.layers).map { c.branches(ofLayer: $0) }
+    let branches = layers.enumerated().flatMap { layer, has -> [StructuralBranch] in
+      (has.attention ? [.attention(layer: layer)] : []) + (has.mlp ? [.mlp(layer: layer)] : [])
+    }
     var places: [String: TensorPlace] = [
       "model.embed_tokens.weight": TensorPlace(.outside, [.fixed, .width]),
       "lm_head.weight": TensorPlace(.outside, [.fixed, .width]),
@@ -39,9 +45,15 @@ extension LlamaNetwork: StructuredNetwork {
     }
     return NetworkStructure(
       sizes: StructuralSizes(
-        layers: c.layers, heads: c.heads, keyHeads: c.keyHeads, inner: c.innerWidth, width: c.width),
-      headSize: c.headSize, places: places.filter { tensorNames.contains($0.key) },
+        layers: c.layers, heads: c.heads, keyHeads: c.keyHeads, inner: c.innerWidth, width: c.width,
+        withoutAttention: layers.count { !$0.attention },
+        withoutMLP: layers.count { !$0.mlp }),
+      branches: branches, headSize: c.headSize,
+      places: places.filter { tensorNames.contains($0.key) },
       layerPrefix: "model.layers.", layerLists: ["layer_types"], windowKey: "max_window_layers",
-      fixedHeads: nil, fixedWidth: nil)
+      fixedHeads: nil, fixedWidth: nil,
+      fixedLayers: LayerBranches(layers).isWhole
+        ? nil : "some of its layers lack a branch, so that branches go one by one (--branches)",
+      fixedBranches: nil)
   }
 }

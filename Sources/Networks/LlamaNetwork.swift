@@ -31,7 +31,10 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
   public var isTied: Bool { configuration.isTied }
 
   /// The values of `model_type` that belong here.
-  public static var modelTypes: [String] { LlamaConfiguration.Member.allCases.map(\.rawValue) }
+  public static var modelTypes: [String] {
+    LlamaConfiguration.Member.allCases.map(\.rawValue)
+      + LlamaConfiguration.Member.allCases.map { $0.rawValue + LayerBranches.suffix }
+  }
 
   /// Builds the network of a checkpoint.
   public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
@@ -69,28 +72,32 @@ public final class LlamaNetwork: LanguageModel, ModelFamily {
       let attention = prefix + "self_attn."
       let queryWidth = c.heads * c.headSize, keyWidth = c.keyHeads * c.headSize
       let normalizesHeads = c.member == .qwen3
-      sublayers.append(
-        LlamaAttention(
-          norm: try norm(prefix + "input_layernorm", c.width),
-          query: try linear(attention + "q_proj", queryWidth, c.width, bias: c.queryBias),
-          key: try linear(attention + "k_proj", keyWidth, c.width, bias: c.queryBias),
-          value: try linear(attention + "v_proj", keyWidth, c.width, bias: c.queryBias),
-          output: try linear(attention + "o_proj", c.width, queryWidth, bias: c.outputBias),
-          queryNorm: normalizesHeads ? try norm(attention + "q_norm", c.headSize) : nil,
-          keyNorm: normalizesHeads ? try norm(attention + "k_norm", c.headSize) : nil,
-          rotation: rotation,
-          attention: Attention(
-            heads: c.heads, keyHeads: c.keyHeads, headSize: c.headSize,
-            mask: .causal(window: c.windows[layer]), scale: 1 / Float(c.headSize).squareRoot())))
-      sublayers.append(
-        LlamaMLP(
-          norm: try norm(prefix + "post_attention_layernorm", c.width),
-          gate: try linear(prefix + "mlp.gate_proj", c.innerWidth, c.width, bias: c.innerBias),
-          up: try linear(prefix + "mlp.up_proj", c.innerWidth, c.width, bias: c.innerBias),
-          down: try linear(prefix + "mlp.down_proj", c.width, c.innerWidth, bias: c.innerBias),
-          activation: c.activation))
-      // Old checkpoints store the rotation's frequencies, which follow from the configuration.
-      names.insert(attention + "rotary_emb.inv_freq")
+      if c.branches(ofLayer: layer).attention {
+        sublayers.append(
+          LlamaAttention(
+            norm: try norm(prefix + "input_layernorm", c.width),
+            query: try linear(attention + "q_proj", queryWidth, c.width, bias: c.queryBias),
+            key: try linear(attention + "k_proj", keyWidth, c.width, bias: c.queryBias),
+            value: try linear(attention + "v_proj", keyWidth, c.width, bias: c.queryBias),
+            output: try linear(attention + "o_proj", c.width, queryWidth, bias: c.outputBias),
+            queryNorm: normalizesHeads ? try norm(attention + "q_norm", c.headSize) : nil,
+            keyNorm: normalizesHeads ? try norm(attention + "k_norm", c.headSize) : nil,
+            rotation: rotation,
+            attention: Attention(
+              heads: c.heads, keyHeads: c.keyHeads, headSize: c.headSize,
+              mask: .causal(window: c.windows[layer]), scale: 1 / Float(c.headSize).squareRoot())))
+        // Old checkpoints store the rotation's frequencies, which follow from the configuration.
+        names.insert(attention + "rotary_emb.inv_freq")
+      }
+      if c.branches(ofLayer: layer).mlp {
+        sublayers.append(
+          LlamaMLP(
+            norm: try norm(prefix + "post_attention_layernorm", c.width),
+            gate: try linear(prefix + "mlp.gate_proj", c.innerWidth, c.width, bias: c.innerBias),
+            up: try linear(prefix + "mlp.up_proj", c.innerWidth, c.width, bias: c.innerBias),
+            down: try linear(prefix + "mlp.down_proj", c.width, c.innerWidth, bias: c.innerBias),
+            activation: c.activation))
+      }
     }
     finalNorm = try norm("model.norm", c.width)
     head = c.isTied ? embedding : try linear("lm_head", c.vocabularySize, c.width, bias: false)

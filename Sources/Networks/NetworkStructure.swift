@@ -16,13 +16,29 @@ public enum StructuralAxis: Sendable, Equatable {
 }
 
 /// Which branch of the network a tensor belongs to.
-public enum StructuralBranch: Sendable, Equatable {
+public enum StructuralBranch: Sendable, Equatable, Hashable {
   /// A layer's attention with its norms.
   case attention(layer: Int)
   /// A layer's MLP with its norms.
   case mlp(layer: Int)
   /// Embeddings, the last norm, heads.
   case outside
+}
+
+extension StructuralBranch {
+  /// Whether it is an attention branch.
+  public var isAttention: Bool {
+    if case .attention = self { return true }
+    return false
+  }
+
+  /// The layer's number; nil outside of layers.
+  public var layer: Int? {
+    switch self {
+    case .attention(let layer), .mlp(let layer): layer
+    case .outside: nil
+    }
+  }
 }
 
 /// Where a tensor stands in the network.
@@ -41,7 +57,7 @@ public struct TensorPlace: Sendable, Equatable {
 
 /// Sizes of a network that a cut changes.
 public struct StructuralSizes: Sendable, Equatable, Hashable {
-  /// Layers: pairs of an attention branch and an MLP.
+  /// Layers: an attention branch and an MLP, of which one may be missing.
   public var layers: Int
   /// Heads of the queries.
   public var heads: Int
@@ -51,9 +67,18 @@ public struct StructuralSizes: Sendable, Equatable, Hashable {
   public var inner: Int
   /// Channels of the residual stream.
   public var width: Int
+  /// Layers that have no attention branch.
+  public var withoutAttention: Int
+  /// Layers that have no MLP.
+  public var withoutMLP: Int
 
   /// Given sizes.
-  public init(layers: Int, heads: Int, keyHeads: Int, inner: Int, width: Int) {
+  public init(
+    layers: Int, heads: Int, keyHeads: Int, inner: Int, width: Int, withoutAttention: Int = 0,
+    withoutMLP: Int = 0
+  ) {
+    self.withoutAttention = withoutAttention
+    self.withoutMLP = withoutMLP
     self.layers = layers
     self.heads = heads
     self.keyHeads = keyHeads
@@ -66,6 +91,8 @@ public struct StructuralSizes: Sendable, Equatable, Hashable {
 public struct NetworkStructure: Sendable {
   /// The sizes of the network.
   public let sizes: StructuralSizes
+  /// The branches in the order of the network's sublayers.
+  public let branches: [StructuralBranch]
   /// Channels of a head.
   public let headSize: Int
   /// Every tensor of `tensorNames` with its place.
@@ -80,6 +107,10 @@ public struct NetworkStructure: Sendable {
   public let fixedHeads: String?
   /// Why channels of the stream cannot be cut; nil where they can.
   public let fixedWidth: String?
+  /// Why whole layers cannot be cut; nil where they can.
+  public let fixedLayers: String?
+  /// Why single branches cannot be cut; nil where they can.
+  public let fixedBranches: String?
 
   /// A layer's tensor under another layer's number.
   public func name(_ name: String, inLayer layer: Int) -> String {

@@ -79,6 +79,10 @@ final class LayerTable {
       ("width", old.width, new.width),
     ].map { $0.1 == $0.2 ? "\($0.0) \($0.1)" : "\($0.0) \($0.1) → \($0.2)" }
     Terminal.print(sizes.joined(separator: ", "))
+    if new.withoutAttention + new.withoutMLP > 0 {
+      Terminal.print(
+        "layers without attention: \(new.withoutAttention), without MLP: \(new.withoutMLP)")
+    }
     Terminal.print(
       "parameters \(structure.parametersBefore) → \(structure.parametersAfter), "
         + Figures.text(

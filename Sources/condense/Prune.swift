@@ -14,7 +14,7 @@ struct Prune: ParsableCommand {
       included. Weights that are zero already stay zero and count. The sparsity is reached to the weight. \
       An interrupted run resumes when the same command runs again. \
       With --target-parameters, --heads, --ffn, --width or --layers whole parts of the network go instead, and the \
-      result is an ordinary smaller model.
+      result is an ordinary smaller model; --branches takes single attentions and MLPs, which no ordinary model lacks.
       """)
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
@@ -50,15 +50,6 @@ struct Prune: ParsableCommand {
       valueName: "names=goal"))
   var tensors: [String] = []
   @Option(
-    parsing: .upToNextOption,
-    help: ArgumentHelp(
-      "Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.",
-      valueName: "file"))
-  var calibration: [String] = []
-  @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
-  @Option(help: "Tokens of a calibration window.") var context = 256
-  @Option(help: "Of the choice of calibration windows (default: 0).") var seed: Int?
-  @Option(
     help:
       "sparsegpt, alps, and fits behind a cut: share of H's mean diagonal that is added to the diagonal (default: 0.01)."
   )
@@ -90,26 +81,18 @@ struct Prune: ParsableCommand {
   @Flag(help: "Replace an existing output.") var force = false
   @Flag(help: "Print the layer table as one JSON document.") var json = false
   @OptionGroup(title: "Smaller models") var structure: StructureOptions
+  @OptionGroup(title: "Calibration") var text: CalibrationArguments
   @OptionGroup(title: "Input") var source: InputOptions
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func validate() throws {
-    if let tokens, tokens < 1 {
-      throw ValidationError("--tokens is \(tokens); it must be at least 1")
-    }
-    guard (1...1 << 20).contains(context) else {
-      throw ValidationError("--context is \(context); it must be 1 to 1048576")
-    }
-    if let seed, seed < 0 {
-      throw ValidationError("--seed is \(seed); it must not be negative")
-    }
     if let damping, damping < 0 || !damping.isFinite {
       throw ValidationError("--damping is \(damping); it must be 0 or more")
     }
     if let blockSize, !(1...1 << 16).contains(blockSize) {
       throw ValidationError("--block-size is \(blockSize); it must be 1 to 65536")
     }
-    try structure.validate(damping: damping, hasCalibration: !calibration.isEmpty)
+    try structure.validate(damping: damping, hasCalibration: text.isGiven)
     if structure.isAsked {
       try refuseUnused()
       return
@@ -121,7 +104,7 @@ struct Prune: ParsableCommand {
       throw ValidationError("--energy, --rank-ratio and --budget are for --method svd")
     }
     if isLowRank {
-      guard !calibration.isEmpty else {
+      guard text.isGiven else {
         throw ValidationError("--method svd needs --calibration FILE")
       }
       guard damping != 0 else { throw ValidationError("--damping must be greater than 0 for svd") }
@@ -129,13 +112,13 @@ struct Prune: ParsableCommand {
       try refuseUnused()
       return
     }
-    guard !method.needsCalibration || !calibration.isEmpty else {
+    guard !method.needsCalibration || text.isGiven else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
     if let swaps, swaps < 0 {
       throw ValidationError("--swaps is \(swaps); it must not be negative")
     }
-    guard allocation == nil || allocation == .uniform || !calibration.isEmpty else {
+    guard allocation == nil || allocation == .uniform || text.isGiven else {
       throw ValidationError("--allocation \(allocation?.rawValue ?? "") needs --calibration FILE")
     }
     try refuseUnused()
@@ -179,13 +162,7 @@ struct Prune: ParsableCommand {
         "\(option.0) does nothing with --method \(method.rawValue), which leaves the other weights as they are"
       )
     }
-    let ofCalibration: [(String, Bool)] = [
-      ("--tokens", tokens != nil), ("--seed", seed != nil),
-      ("--true-sequential", trueSequential != nil),
-    ]
-    if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
-      throw ValidationError("\(option.0) does nothing without --calibration")
-    }
+    try text.refuseUnused(others: [("--true-sequential", trueSequential != nil)])
   }
 
   /// Options of single weights, where the result is a smaller model.
@@ -204,10 +181,7 @@ struct Prune: ParsableCommand {
       throw ValidationError(
         "\(option.0) is for single weights; here whole matrices or parts of the model change")
     }
-    let ofCalibration = [("--tokens", tokens != nil), ("--seed", seed != nil)]
-    if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
-      throw ValidationError("\(option.0) does nothing without --calibration")
-    }
+    try text.refuseUnused()
   }
 
   private func weights() throws(SparsityRuleError) -> WeightPruning {
@@ -232,17 +206,14 @@ struct Prune: ParsableCommand {
       structure.isAsked
         ? .structure(try structure.request(damping: damping))
         : isLowRank ? .rank(try rank()) : .weights(try weights()),
-      calibration: calibration.isEmpty
-        ? nil
-        : CalibrationRequest(
-          text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
+      calibration: text.request)
     let checkpoint = try source.open(input)
     let stage = PruneRun(input: checkpoint, request: request)
     let measure =
       validation.isEmpty
       ? nil
       : try StageMeasurement(
-        ValidationText(text: validation, context: context), reference: checkpoint)
+        ValidationText(text: validation, context: text.context), reference: checkpoint)
     var drift: MeasuredDrift?
     let table = LayerTable(isQuiet: common.quiet || json)
     let result = try stage.run(

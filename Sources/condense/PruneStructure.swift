@@ -15,10 +15,17 @@ struct StructureOptions: ParsableArguments {
   @Option(help: "Share of the layers that go.") var layers: Double?
   @Option(
     help:
+      "Share of the branches that go one by one, attentions and MLPs; the result is for condense, and for llama.cpp as GGUF."
+  )
+  var branches: Double?
+  @Option(
+    help:
       "How heads and channels are chosen: order, magnitude, activation, taylor, reconstruction or curvature (default: curvature)."
   )
   var importance: ChannelImportance?
-  @Option(help: "How layers are chosen: order, influence or perplexity (default: influence).")
+  @Option(
+    help: "How layers and branches are chosen: order, influence or perplexity (default: influence)."
+  )
   var layerImportance: LayerImportance?
   @Flag(
     inversion: .prefixedNo,
@@ -28,6 +35,7 @@ struct StructureOptions: ParsableArguments {
   /// Whether the model is to become smaller.
   var isAsked: Bool {
     targetParameters != nil || heads != nil || ffn != nil || width != nil || layers != nil
+      || branches != nil
   }
 
   /// The options that ask for nothing by themselves.
@@ -54,6 +62,7 @@ struct StructureOptions: ParsableArguments {
     structure.ffn = ffn
     structure.width = width
     structure.layers = layers
+    structure.branches = branches
     structure.importance = importance ?? structure.importance
     structure.layerImportance = layerImportance ?? structure.layerImportance
     structure.repairs = repair ?? structure.repairs
@@ -71,17 +80,19 @@ struct StructureOptions: ParsableArguments {
     guard isAsked else {
       if let option = others.first(where: { $0.1 }) {
         throw ValidationError(
-          "\(option.0) does nothing without --target-parameters, --heads, --ffn, --width or --layers"
+          "\(option.0) does nothing without --target-parameters, --heads, --ffn, --width, --layers or --branches"
         )
       }
       return
     }
     let structure = try request(damping: damping)
-    if layerImportance != nil, layers == nil, targetParameters == nil {
-      throw ValidationError("--layer-importance does nothing without --layers")
+    if layerImportance != nil, layers == nil, branches == nil, targetParameters == nil {
+      throw ValidationError("--layer-importance does nothing without --layers or --branches")
     }
-    if importance != nil, layers != nil, heads == nil, ffn == nil, width == nil {
-      throw ValidationError("--importance does nothing for --layers (see --layer-importance)")
+    if importance != nil, layers != nil || branches != nil, heads == nil, ffn == nil, width == nil {
+      throw ValidationError(
+        "--importance does nothing for \(layers != nil ? "--layers" : "--branches") (see --layer-importance)"
+      )
     }
     if damping == 0 {
       throw ValidationError(

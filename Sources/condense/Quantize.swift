@@ -59,20 +59,10 @@ struct Quantize: ParsableCommand {
       valueName: "[pattern=]encoding"))
   var encoding: [String] = []
   @Option(
-    parsing: .upToNextOption,
-    help: ArgumentHelp(
-      "Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.",
-      valueName: "file"))
-  var calibration: [String] = []
-  @Option(
     help: ArgumentHelp(
       "A file of llama-imatrix with the importance of each input, for rtn without calibration text.",
       valueName: "file.gguf"))
   var imatrix: String?
-  @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
-  @Option(help: "Tokens of a calibration window.") var context = 256
-  @Option(help: "Of the choice of calibration windows and of rotations (default: 0).") var seed:
-    Int?
   @Option(
     help: "gptq, qronos: share of H's mean diagonal that is added to the diagonal (default: 0.01).")
   var damping: Double?
@@ -127,19 +117,11 @@ struct Quantize: ParsableCommand {
   var validation: [String] = []
   @Flag(help: "Replace an existing output.") var force = false
   @Flag(help: "Print the layer table as one JSON document.") var json = false
+  @OptionGroup(title: "Calibration") var text: CalibrationArguments
   @OptionGroup(title: "Input") var source: InputOptions
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func validate() throws {
-    if let tokens, tokens < 1 {
-      throw ValidationError("--tokens is \(tokens); it must be at least 1")
-    }
-    guard (1...1 << 20).contains(context) else {
-      throw ValidationError("--context is \(context); it must be 1 to 1048576")
-    }
-    if let seed, seed < 0 {
-      throw ValidationError("--seed is \(seed); it must not be negative")
-    }
     if let damping, damping < 0 || !damping.isFinite {
       throw ValidationError("--damping is \(damping); it must be 0 or more")
     }
@@ -152,10 +134,10 @@ struct Quantize: ParsableCommand {
     try refuseUnused()
     try validateRepair()
     try validatePruning()
-    guard imatrix == nil || (method == .rtn && calibration.isEmpty) else {
+    guard imatrix == nil || (method == .rtn && !text.isGiven) else {
       throw ValidationError("--imatrix is for --method rtn without --calibration")
     }
-    guard !method.needsCalibration || !calibration.isEmpty else {
+    guard !method.needsCalibration || text.isGiven else {
       throw ValidationError("--method \(method.rawValue) needs --calibration FILE")
     }
     guard method == .ec || !encoding.isEmpty else {
@@ -237,7 +219,7 @@ struct Quantize: ParsableCommand {
       throw ValidationError(
         "a list of encodings needs a goal to choose by: --bits, --budget or --max-kl")
     }
-    if chooses, calibration.isEmpty {
+    if chooses, !text.isGiven {
       throw ValidationError("a list of encodings needs --calibration FILE to choose by")
     }
     if let bits, !(1...8).contains(bits) {
@@ -297,26 +279,16 @@ struct Quantize: ParsableCommand {
       throw ValidationError(
         "--smoothing does nothing with --method \(method.rawValue); it is for smoothquant")
     }
-    let ofCalibration: [(String, Bool)] = [
-      ("--tokens", tokens != nil), ("--seed", seed != nil && rotate == nil),
-      ("--true-sequential", trueSequential != nil),
-    ]
-    if limit, calibration.isEmpty {
-      throw ValidationError("--limit does nothing without --calibration")
-    }
-    if calibration.isEmpty, let option = ofCalibration.first(where: { $0.1 }) {
-      throw ValidationError("\(option.0) does nothing without --calibration")
-    }
+    try text.refuseUnused(
+      seedHasUse: rotate != nil,
+      others: [("--limit", limit), ("--true-sequential", trueSequential != nil)])
   }
 
   func run() throws {
     let progress = common.start()
     var request = QuantizeRequest(
       method: method, rules: try rules,
-      calibration: calibration.isEmpty
-        ? nil
-        : CalibrationRequest(
-          text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0))
+      calibration: text.request)
     request.goal = goal
     request.rates = rates ?? request.rates
     request.usesCurvature = curvature
@@ -327,7 +299,7 @@ struct Quantize: ParsableCommand {
     request.blockSize = blockSize ?? request.blockSize
     request.actOrder = actOrder ?? request.actOrder
     request.rotation = rotate
-    request.rotationSeed = seed ?? 0
+    request.rotationSeed = text.seed ?? 0
     request.smoothing = smoothing ?? request.smoothing
     request.search = grid ?? request.search
     request.trueSequential = trueSequential ?? request.trueSequential
@@ -347,7 +319,7 @@ struct Quantize: ParsableCommand {
       validation.isEmpty
       ? nil
       : try StageMeasurement(
-        ValidationText(text: validation, context: context), reference: checkpoint)
+        ValidationText(text: validation, context: text.context), reference: checkpoint)
     var drift: MeasuredDrift?
     let table = LayerTable(isQuiet: common.quiet || json)
     let result = try stage.run(

@@ -92,7 +92,9 @@ struct Run: ParsableCommand {
 
 struct Plan: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Say what a recipe will do, and the exact bytes of its results, without doing it.")
+    abstract:
+      "Say what a recipe will do, and the bytes of its results, without doing it: exact, or what they are an estimate of."
+  )
 
   @OptionGroup var recipe: RecipeOptions
   @Flag(help: "Print one JSON document.") var json = false
@@ -107,7 +109,9 @@ struct Plan: ParsableCommand {
     }
     Terminal.print("model: \(plan.sourceBytes) bytes of tensors")
     for (index, stage) in plan.stages.enumerated() {
-      let size = "\(stage.byteCount) bytes"
+      let size =
+        (stage.estimate == nil ? "" : "about ") + "\(stage.byteCount) bytes"
+        + (stage.estimate.map { " (\($0))" } ?? "")
       Terminal.print(
         "\(index + 1). \(stage.name) (\(stage.kind)): "
           + (stage.fileName.map { "\($0), \(size)" } ?? "model.safetensors, \(size)"))

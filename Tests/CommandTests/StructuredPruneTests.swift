@@ -30,13 +30,18 @@ import Testing
 
   @Test func badGoalsAreRefused() throws {
     for share in ["0", "1", "1.5", "nan"] {
-      for axis in ["--heads", "--ffn", "--width", "--layers"] {
+      for axis in ["--heads", "--ffn", "--width", "--layers", "--branches"] {
         try refuses(text + [axis, share], "greater than 0 and less than 1")
       }
     }
     try refuses(text + ["--ffn=-0.5"], "greater than 0 and less than 1")
     try refuses(text + ["--heads", "0.99"], "at least one must stay")
     try refuses(text + ["--layers", "0.99"], "at least one must stay")
+    try refuses(text + ["--branches", "0.99"], "at least one must stay")
+    try refuses(text + ["--branches", "0.5", "--layers", "0.5"], "exclude each other")
+    try refuses(
+      text + ["--branches", "0.5", "--importance", "order"], "does nothing for --branches")
+    try refuses(["--branches", "0.5"], "needs --calibration")
     try refuses(text + ["--target-parameters", "1T"], "it must be a number")
     try refuses(text + ["--target-parameters", "9G"], "leave nothing to do")
     try refuses(text + ["--target-parameters", "10"], "that stay of this model at least")

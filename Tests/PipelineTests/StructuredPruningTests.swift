@@ -87,8 +87,8 @@ import Testing
     for cut in cuts { try Self.expectSame(source, cut, structure) }
   }
 
-  private static func expectSame(
-    _ source: CheckpointFolder, _ cut: StructuredCut, _ structure: NetworkStructure
+  static func expectSame(
+    _ source: any Checkpoint, _ cut: StructuredCut, _ structure: NetworkStructure
   ) throws {
     let small = StructuredCheckpoint(source, structure, cut: cut)
     let found = try TransformTests.outputs(small)
@@ -168,21 +168,21 @@ import Testing
 
   // MARK: - Choosing and fitting
 
-  private static func request(_ change: (inout StructuredPruning) -> Void) -> StructuredPruning {
+  static func request(_ change: (inout StructuredPruning) -> Void) -> StructuredPruning {
     var request = StructuredPruning()
     change(&request)
     return request
   }
 
-  private static func run(
-    _ source: any Checkpoint, _ request: StructuredPruning
-  ) throws -> (checkpoint: StructuredCheckpoint, outcome: StructureOutcome) {
+  static func run(
+    _ source: any Checkpoint, _ request: StructuredPruning, output: StageOutput? = nil
+  ) throws -> StructuredRun.Result {
     try StructuredRun.check(request, source)
     let set = try TransformTests.set(source)
     return try StructuredRun(
       input: source, request: request,
-      calibration: LoadedCalibration(set: set, rest: nil, json: .null), progress: { _, _ in },
-      finished: { _, _ in }
+      calibration: LoadedCalibration(set: set, rest: nil, json: .null), output: output,
+      progress: { _, _ in }, finished: { _, _ in }
     ).run()
   }
 

@@ -11,6 +11,9 @@ public enum GGUFArchitecture: String, Sendable, CaseIterable {
   case qwen2
   /// Qwen 3.
   case qwen3
+  /// Llama and Mistral some of whose layers lack a branch: numbers of heads and channels are lists by layer, 0 for a
+  /// branch that is missing.
+  case deci
 
   /// The architecture that stores a model; nil when there is none.
   ///
@@ -20,13 +23,14 @@ public enum GGUFArchitecture: String, Sendable, CaseIterable {
     case "llama", "mistral": self = .llama
     case "qwen2": self = .qwen2
     case "qwen3": self = .qwen3
+    case "llama" + LayerBranches.suffix, "mistral" + LayerBranches.suffix: self = .deci
     default: return nil
     }
   }
 
   /// Whether rows of queries and keys are stored as pairs (i, i + 1) that are rotated together. The family's
   /// checkpoints of transformers pair (i, i + half).
-  public var rotatesNeighbours: Bool { self == .llama }
+  public var rotatesNeighbours: Bool { self == .llama || self == .deci }
 
   /// Modules outside the layers: llama.cpp's name and transformers'.
   private static let outer = [

@@ -63,9 +63,11 @@ public struct GGUFCheckpoint: Checkpoint {
         entries.append((name, index, entry))
       }
     }
+    let empty: [(name: String, shape: [Int], value: Float)]
     do throws(CheckpointError.Problem) {
       configuration = try Self.configuration(
         metadata, architecture: architecture, shapes: shapes, files: files)
+      empty = architecture == .deci ? try GGUFArchitecture.emptyMLPs(of: configuration) : []
     } catch {
       throw CheckpointError(path: path, error)
     }
@@ -73,6 +75,23 @@ public struct GGUFCheckpoint: Checkpoint {
     if architecture != nil {
       entries.removeAll { $0.name == GGUFConfiguration.rotationFactorsName }
     }
+    for tensor in empty {
+      guard let entry = entries.first(where: { $0.name == tensor.name }),
+        entry.entry.shape == tensor.shape,
+        case .plain(let dtype) = entry.entry.type,
+        Tensor(
+          dtype: dtype, shape: tensor.shape, storage: files[entry.file].storage,
+          range: entry.entry.range
+        ).floats().allSatisfy({ $0 == tensor.value })
+      else {
+        throw CheckpointError(
+          path: path, tensor: tensor.name,
+          .badValue(
+            found: "numbers of its own", expected: "an MLP of zeros, which the metadata says"))
+      }
+    }
+    let left = Set(empty.map(\.name))
+    entries.removeAll { left.contains($0.name) }
     let headSize = configuration["head_dim"]?.integer
     let methods = Self.methods(metadata)
     var places: [String: Place] = [:]

@@ -31,7 +31,17 @@ public enum GGUFConfiguration {
       }
       return integer
     }
-    let width = try size("embedding_length"), heads = try size("attention.head_count")
+    let layers = try size("block_count")
+    let lists = architecture == .deci ? try GGUFLayerLists(metadata, layers: layers) : nil
+    let width = try size("embedding_length")
+    let heads: Int, keyHeads: Int, inner: Int
+    if let lists {
+      (heads, keyHeads, inner) = (lists.heads, lists.keyHeads, lists.inner)
+    } else {
+      heads = try size("attention.head_count")
+      keyHeads = try size("attention.head_count_kv", default: heads)
+      inner = try size("feed_forward_length")
+    }
     let headSize = try size("attention.key_length", default: max(1, width / heads))
     guard try size("attention.value_length", default: headSize) == headSize,
       try size("rope.dimension_count", default: headSize) == headSize
@@ -40,15 +50,14 @@ public enum GGUFConfiguration {
     }
     var object = JSONObject()
     object["architectures"] = [.string(Self.className(architecture))]
-    object["model_type"] = .string(name)
+    object["model_type"] = .string(architecture == .deci ? "llama" : name)
     let rows = tensors["model.embed_tokens.weight"]?.first
     object["vocab_size"] = .integer(try size("vocab_size", default: rows))
     object["hidden_size"] = .integer(width)
-    object["intermediate_size"] = .integer(try size("feed_forward_length"))
-    object["num_hidden_layers"] = .integer(try size("block_count"))
+    object["intermediate_size"] = .integer(inner)
+    object["num_hidden_layers"] = .integer(layers)
     object["num_attention_heads"] = .integer(heads)
-    object["num_key_value_heads"] = .integer(
-      try size("attention.head_count_kv", default: heads))
+    object["num_key_value_heads"] = .integer(keyHeads)
     object["head_dim"] = .integer(headSize)
     object["max_position_embeddings"] = .integer(try size("context_length"))
     object["hidden_act"] = "silu"
@@ -62,12 +71,15 @@ public enum GGUFConfiguration {
       object["rope_scaling"] = scaling
     }
     object["tie_word_embeddings"] = .bool(tensors["lm_head.weight"] == nil)
+    // Any layer tells: the first may lack the branch.
+    func holds(_ ending: String) -> Bool { tensors.keys.contains { $0.hasSuffix(ending) } }
     if architecture != .qwen2 {
-      object["attention_bias"] = .bool(tensors["model.layers.0.self_attn.q_proj.bias"] != nil)
+      object["attention_bias"] = .bool(holds(".self_attn.q_proj.bias"))
     }
-    if architecture == .llama {
-      object["mlp_bias"] = .bool(tensors["model.layers.0.mlp.up_proj.bias"] != nil)
+    if architecture == .llama || architecture == .deci {
+      object["mlp_bias"] = .bool(holds(".mlp.up_proj.bias"))
     }
+    lists?.branches.write(to: &object)
     for (key, own) in [("bos", "bos"), ("eos", "eos"), ("pad", "padding")] {
       if let id = metadata["tokenizer.ggml.\(own)_token_id"]?.integer {
         object["\(key)_token_id"] = .integer(id)
@@ -78,7 +90,7 @@ public enum GGUFConfiguration {
 
   private static func className(_ architecture: GGUFArchitecture) -> String {
     switch architecture {
-    case .llama: "LlamaForCausalLM"
+    case .llama, .deci: "LlamaForCausalLM"
     case .qwen2: "Qwen2ForCausalLM"
     case .qwen3: "Qwen3ForCausalLM"
     }
@@ -135,7 +147,8 @@ public enum GGUFConfiguration {
     }
     let width = try size("hidden_size"), heads = try size("num_attention_heads")
     let headSize = configuration["head_dim"]?.integer ?? width / max(1, heads)
-    metadata["\(name).block_count"] = GGUFValue(try size("num_hidden_layers"))
+    let layers = try size("num_hidden_layers")
+    metadata["\(name).block_count"] = GGUFValue(layers)
     metadata["\(name).context_length"] = GGUFValue(
       configuration["max_position_embeddings"]?.integer ?? 2048)
     metadata["\(name).embedding_length"] = GGUFValue(width)
@@ -147,6 +160,12 @@ public enum GGUFConfiguration {
     metadata["\(name).attention.value_length"] = GGUFValue(headSize)
     metadata["\(name).attention.layer_norm_rms_epsilon"] = GGUFValue(
       Float(configuration["rms_norm_eps"]?.number ?? 1e-6))
+    if let branches = try LayerBranches(configuration, layers: layers) {
+      try GGUFLayerLists(
+        heads: heads, keyHeads: configuration["num_key_value_heads"]?.integer ?? heads,
+        inner: try size("intermediate_size"), branches: branches
+      ).write(to: &metadata)
+    }
     metadata["\(name).vocab_size"] = GGUFValue(try size("vocab_size"))
     metadata["\(name).rope.dimension_count"] = GGUFValue(headSize)
     // transformers 5 keeps the base with the scaling.

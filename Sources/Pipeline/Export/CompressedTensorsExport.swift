@@ -48,6 +48,11 @@ public enum CompressedTensorsExport: ExportFormat {
   public static func write(
     _ source: any Checkpoint, to path: String, options: ExportOptions, lineage: JSONValue
   ) throws -> ExportReport {
+    if source.configuration[LayerBranches.key] != nil {
+      throw ExportError(
+        path: source.path,
+        "some layers lack a branch (\(LayerBranches.key)), which no engine with this layout runs")
+    }
     var report = ExportReport()
     var items: [Item] = []
     var modules: [(name: String, scheme: Scheme)] = []

@@ -35,7 +35,8 @@ public enum GGUFExport: ExportFormat {
     guard let architecture = GGUFArchitecture(modelType: type) else {
       throw ExportError(
         path: source.path,
-        "'\(type)' models cannot be written as GGUF (llama, mistral, qwen2 and qwen3 can)")
+        "'\(type)' models cannot be written as GGUF (llama, mistral, qwen2, qwen3, llama-branches and mistral-branches can)"
+      )
     }
     var report = ExportReport()
     var metadata = GGUFMetadata()
@@ -96,12 +97,33 @@ public enum GGUFExport: ExportFormat {
       }
       parts.append(try part(logical, named: name, of: source, architecture, options))
     }
+    parts += try emptyMLPs(of: source, architecture, &report)
     let types = parts.filter { $0.item.shape.count == 2 }.map(\.item)
     metadata["general.file_type"] = GGUFValue(fileType(of: types))
     if types.contains(where: { if case .blocks = $0.type { true } else { false } }) {
       metadata["general.quantization_version"] = GGUFValue(2)
     }
     return parts
+  }
+
+  /// What llama.cpp needs behind an attention that has no MLP.
+  private static func emptyMLPs(
+    of source: any Checkpoint, _ architecture: GGUFArchitecture, _ report: inout ExportReport
+  ) throws -> [Part] {
+    try GGUFArchitecture.emptyMLPs(of: source.configuration).compactMap { name, shape, value in
+      guard let own = architecture.fileName(of: name) else { return nil }
+      if shape.count == 1 {
+        report.notes.append(
+          "added: '\(own)' and an MLP of zeros, which llama.cpp needs behind an attention alone")
+      }
+      // Norms are float32 everywhere; zeros are the same in any type.
+      let dtype: DType = shape.count == 1 ? .float32 : .float16
+      let tensor = Tensor(
+        .float32, shape: shape, copying: [Float](repeating: value, count: shape.reduce(1, *))
+      ).converted(to: dtype)
+      return Part(
+        item: .init(name: own, type: .plain(dtype), shape: shape), method: nil, bytes: { tensor })
+    }
   }
 
   /// The number of the file type that most weights have.

@@ -1,4 +1,4 @@
-// What a recipe will do, and the exact bytes of its results, without doing it.
+// What a recipe will do, and the bytes of its results, without doing it: exact where the work decides no size.
 
 import Bundles
 import Checkpoints
@@ -33,6 +33,8 @@ public struct RunPlan: Sendable {
     public let byteCount: Int
     /// The file that a pack stage makes in the output folder.
     public let fileName: String?
+    /// What the number of bytes stands for, where the work decides the real one; nil where it is exact.
+    public let estimate: String?
   }
 
   /// The stages in order.
@@ -47,8 +49,12 @@ public struct RunPlan: Sendable {
     sourceBytes = original.tensorNames.reduce(0) { $0 + (original.tensor($1)?.byteCount ?? 0) }
     var current: any Checkpoint = original
     var lineage = try Lineage.parent(of: original)
-    var stages: [Stage] = []
+    var stages: [Stage] = [], estimate: String?
     for entry in recipe.stages {
+      // What is made of an estimate is one.
+      if let before = stages.last, before.estimate != nil {
+        estimate = "made of what '\(before.name)' is estimated to give"
+      }
       switch entry.options {
       case let options as QuantizeStageOptions:
         let request = try options.request(recipe)
@@ -56,20 +62,26 @@ public struct RunPlan: Sendable {
         let assignment = try stage.assignment()
         let plan = FolderPlan(
           source: try stage.planned(), assignment: assignment, request: request)
+        if estimate == nil, plan.manifest.entries.contains(where: { $0.encoding is EntropyCoded }) {
+          estimate = "entropy-coded sizes follow from the codes; here each matrix has its rate"
+        }
         stages.append(
           Stage(
             name: entry.name.value, kind: entry.kind, hits: Self.hits(assignment),
-            byteCount: plan.layout.byteCount, fileName: nil))
+            byteCount: plan.layout.byteCount, fileName: nil, estimate: estimate))
         lineage = try Self.lineage(stage, assignment, parent: lineage)
         current = PlannedCheckpoint(plan, original: original)
       case let options as PruneStageOptions:
+        // What earlier stages make of the model may not be what this one takes.
+        if current is PlannedCheckpoint { try Self.check(options, recipe, current) }
         let stage = PruneRun(input: current, request: try options.request(recipe))
         let assignment = try stage.assignment()
         let plan = try stage.folderPlan(assignment)
         stages.append(
           Stage(
             name: entry.name.value, kind: entry.kind, hits: Self.hits(assignment),
-            byteCount: plan.layout.byteCount, fileName: nil))
+            byteCount: plan.layout.byteCount, fileName: nil,
+            estimate: estimate ?? stage.request.sizeEstimate))
         lineage = try stage.plannedLineage(assignment, parent: lineage)
         current = PlannedCheckpoint(plan, original: original)
       case let options as DistillStageOptions:
@@ -90,7 +102,7 @@ public struct RunPlan: Sendable {
                 lineage: lineage, drift: try Self.drift(recipe, original),
                 inputName: current is PlannedCheckpoint
                   ? Self.noHash : FilePath.name(of: original.path), original: original),
-            fileName: Self.bundleName(of: entry, in: recipe)))
+            fileName: Self.bundleName(of: entry, in: recipe), estimate: estimate))
       default: preconditionFailure("no plan for the stage kind '\(entry.kind)'")
       }
     }
@@ -199,11 +211,9 @@ public struct RunPlan: Sendable {
           predictedDrift: stage.request.isAllocated ? 0 : nil,
           zeros: isSparse ? .init(asked: 0, reached: 0, share: 0) : nil))
     }
-    return Lineage.entry(
-      stage: "quantize", options: stage.request.json, seed: stage.request.calibration?.seed ?? 0,
-      inputName: FilePath.name(of: stage.input.path), inputHash: noHash,
-      calibration: calibration?.json ?? .null, work: stage.work(layers, assignment),
-      parent: parent)
+    return stage.lineage(
+      inputHash: noHash, calibration: calibration?.json ?? .null,
+      work: stage.work(layers, assignment), parent: parent)
   }
 
   /// Exact bytes of the bundle of what a stage will write, from sizes alone.
@@ -291,6 +301,7 @@ extension RunPlan {
             "name": .string(stage.name), "kind": .string(stage.kind),
             "file": .string(stage.fileName ?? "model.safetensors"),
             "bytes": .integer(stage.byteCount),
+            "estimate": stage.estimate.map { .string($0) } ?? .null,
             "rules": .array(
               stage.hits.map { hit in
                 [

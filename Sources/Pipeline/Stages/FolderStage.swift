@@ -4,16 +4,19 @@ import Calibration
 import Checkpoints
 import CondenseInference
 import JSONDocuments
+import LinearAlgebra
 import Networks
 
 /// A stage that reads a checkpoint and writes a folder, layer by layer.
 protocol FolderStage {
+  /// The stage's name, as recipes and lineages have it.
+  static var kind: String { get }
+  /// What it reads.
+  var input: any Checkpoint { get }
+  /// What calibration was asked for.
+  var calibrationRequest: CalibrationRequest? { get }
   /// The resolved options, as the lineage and the report tell them.
   var options: JSONValue { get }
-  /// Loads the calibration set, for architectures that are known; nil without one.
-  func loadCalibration(progress: (String, Double) -> Void) throws -> LoadedCalibration?
-  /// The hash of everything that the result depends on.
-  func key(inputHash: String, calibration: JSONValue) -> String
   /// Does the work and writes the folder `output`.
   ///
   /// - Parameters:
@@ -30,11 +33,67 @@ protocol FolderStage {
 }
 
 extension QuantizeRun: FolderStage {
+  static let kind = "quantize"
   var options: JSONValue { request.json }
+  var calibrationRequest: CalibrationRequest? { request.calibration }
 }
 
 extension PruneRun: FolderStage {
+  static let kind = "prune"
   var options: JSONValue { request.json }
+  var calibrationRequest: CalibrationRequest? { request.calibration }
+}
+
+extension FolderStage {
+  /// Loads the calibration set, for architectures that are known; nil without one.
+  func loadCalibration(
+    progress: (String, Double) -> Void = { _, _ in }
+  ) throws -> LoadedCalibration? {
+    try calibrationRequest?.load(for: input, progress: progress)
+  }
+
+  /// The hash of everything that the result depends on.
+  ///
+  /// - Parameter inputHash: The input's content hash.
+  func key(inputHash: String, calibration: JSONValue) -> String {
+    var hash = ContentHash()
+    for part in [
+      toolVersion, Self.kind, BLAS.description, inputHash, options.compactText,
+      calibration.compactText,
+    ] { hash.update(part) }
+    return hash.digits
+  }
+
+  /// The entry of the lineage.
+  func lineage(
+    inputHash: String, calibration: JSONValue, work: JSONValue, parent: JSONValue
+  ) -> JSONValue {
+    Lineage.entry(
+      stage: Self.kind, options: options, seed: calibrationRequest?.seed ?? 0,
+      inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
+      work: work, parent: parent)
+  }
+
+  /// Works in the folder of an output: what `body` writes as the result is read back, completed and gets its name.
+  func work(
+    output path: String, key: String, force: Bool, complete: (String) throws -> Void,
+    body: (StageOutput) throws -> StageResult
+  ) throws -> StageResult {
+    guard let output = try StageOutput(path: path, key: key, force: force) else {
+      return StageResult(layers: [], calibration: nil, resumedLayers: 0, requantized: [])
+    }
+    do {
+      let result = try body(output)
+      try ReadBack.check(output.resultPath)
+      try complete(output.resultPath)
+      try output.finish(force: force)
+      return result
+    } catch {
+      // Only an interruption leaves work to resume; an error of the input would come again.
+      output.abandon()
+      throw error
+    }
+  }
 }
 
 extension CalibrationRequest {

@@ -29,6 +29,28 @@ final class LossProbe {
     try loss(of: network, branches: branches)
   }
 
+  /// The losses without each run of neighbouring branches, by the place of the first; infinite where the model then gives no
+  /// numbers. Branches before the run are the same for all later ones, and run once.
+  func losses(of branches: [Int], withoutEach unit: Int) throws(DriftError) -> [Double] {
+    let count = branches.count - unit + 1
+    var sums = [Double](repeating: 0, count: max(0, count)), tokens = 0
+    for (index, batch) in batches.enumerated() {
+      var before = network.embed(batch, position: 0)
+      for place in sums.indices {
+        var hidden = before
+        for branch in branches[(place + unit)...] {
+          hidden = network.sublayers[branch].run(hidden, batch, cache: nil, inputOf: nil)
+        }
+        let (sum, own) = loss(network, hidden, batch: index)
+        sums[place] += sum
+        if place == 0 { tokens += own }
+        before = network.sublayers[branches[place]].run(before, batch, cache: nil, inputOf: nil)
+      }
+    }
+    guard sums.contains(where: \.isFinite) else { throw .notFinite(window: 0) }
+    return sums.map { $0.isFinite ? $0 / Double(max(1, tokens)) : .infinity }
+  }
+
   /// The loss of another network.
   func loss(of network: any Network) throws(DriftError) -> Double {
     try loss(of: network, branches: Array(network.sublayers.indices))
@@ -41,20 +63,27 @@ final class LossProbe {
       for branch in branches {
         hidden = network.sublayers[branch].run(hidden, batch, cache: nil, inputOf: nil)
       }
-      if let model = network as? any LanguageModel {
-        let (loss, tokens) = Self.negativeLogLikelihood(model, model.normalize(hidden), batch)
-        sum += loss
-        count += tokens
-      } else if let encoder = network as? any TextEncoder {
-        let own = encoder.pool(hidden, batch)
-        var distance = BlockInfluence()
-        distance.add(before: references[index], behind: own)
-        sum += distance.mean * Double(own.rows)
-        count += own.rows
-      }
+      let (loss, own) = loss(network, hidden, batch: index)
+      sum += loss
+      count += own
     }
     guard sum.isFinite else { throw .notFinite(window: 0) }
     return sum / Double(max(1, count))
+  }
+
+  /// The sum of losses behind the last branch, and of what.
+  private func loss(
+    _ network: any Network, _ hidden: Matrix, batch index: Int
+  ) -> (sum: Double, count: Int) {
+    if let model = network as? any LanguageModel {
+      let (sum, count) = Self.negativeLogLikelihood(model, model.normalize(hidden), batches[index])
+      return (sum, count)
+    }
+    guard let encoder = network as? any TextEncoder else { return (0, 0) }
+    let own = encoder.pool(hidden, batches[index])
+    var distance = BlockInfluence()
+    distance.add(before: references[index], behind: own)
+    return (distance.mean * Double(own.rows), own.rows)
   }
 
   private static let logitBudget = 1 << 24

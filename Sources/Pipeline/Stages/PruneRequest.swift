@@ -27,6 +27,28 @@ public struct PruneRequest: Sendable, Equatable {
     self.calibration = calibration
   }
 
+  /// What planned bytes are, where only the work tells the real ones; nil where they are exact.
+  var sizeEstimate: String? {
+    switch target {
+    case .weights: nil
+    case .structure(let structure):
+      if let parameters = structure.targetParameters {
+        "the sizes that the search starts from; the result has at most \(parameters) parameters"
+      } else if structure.branches != nil, structure.layerImportance != .order {
+        "as if evenly spaced branches went; attentions and MLPs differ in size"
+      } else {
+        nil
+      }
+    case .rank(let rank):
+      switch rank.rule {
+      case .ratio: nil
+      case .energy: "as if no matrix became thin; the ranks follow from the spectra"
+      case .budget(let bytes):
+        "as if no matrix became thin; the weights will have at most \(bytes) bytes"
+      }
+    }
+  }
+
   /// The options that the result depends on, for the lineage.
   var json: JSONValue {
     switch target {

@@ -29,23 +29,6 @@ public struct PruneRun {
     }
   }
 
-  /// The hash of everything that the result depends on.
-  func key(inputHash: String, calibration: JSONValue) -> String {
-    var hash = ContentHash()
-    for part in [
-      toolVersion, "prune", BLAS.description, inputHash, request.json.compactText,
-      calibration.compactText,
-    ] { hash.update(part) }
-    return hash.digits
-  }
-
-  /// Loads the calibration set, for architectures that are known.
-  func loadCalibration(
-    progress: (String, Double) -> Void = { _, _ in }
-  ) throws -> LoadedCalibration? {
-    try request.calibration?.load(for: input, progress: progress)
-  }
-
   /// Refuses what cannot work, before any work.
   func check() throws {
     switch request.target {
@@ -71,6 +54,11 @@ public struct PruneRun {
         throw CheckpointError(path: input.path, .unsupported("svd on an unknown architecture"))
       }
       guard request.calibration != nil else { throw PruningError.needsStatistics(method: "svd") }
+      for linear in try FamilyRegistry.network(of: input).linearLayers {
+        guard let entry = input.manifest[linear.weightName], entry.encoding.exactFloats == nil
+        else { continue }
+        throw LowRankError.encoded(tensor: entry.name, encoding: entry.encoding.name)
+      }
     }
   }
 
@@ -87,17 +75,15 @@ public struct PruneRun {
     let inputHash = try inputHash ?? contentHash(of: input)
     let calibration = loaded?.json ?? .null
     let key = key(inputHash: inputHash, calibration: calibration)
-    guard let output = try StageOutput(path: path, key: key, force: force) else {
-      return StageResult(layers: [], calibration: nil, resumedLayers: 0, requantized: [])
-    }
-    do {
+    return try work(output: path, key: key, force: force, complete: complete) { output in
       var result: StageResult
-      let plan: FolderPlan, layers: [FinishedLayer], work: JSONValue
+      let plan: FolderPlan, layers: [FinishedLayer], done: JSONValue
       switch request.target {
       case .structure(let structure):
         var records: [LayerRecord] = []
         let cut = try StructuredRun(
-          input: input, request: structure, calibration: loaded, progress: progress,
+          input: input, request: structure, calibration: loaded, output: output,
+          progress: progress,
           finished: {
             records.append($0)
             finished($0, $1)
@@ -105,8 +91,9 @@ public struct PruneRun {
         ).run()
         plan = FolderPlan(source: cut.checkpoint, replaced: [])
         layers = []
-        work = Self.work(records, structure: cut.outcome)
-        result = StageResult(layers: records, calibration: nil, resumedLayers: 0, requantized: [])
+        done = Self.work(records, structure: cut.outcome)
+        result = StageResult(
+          layers: records, calibration: nil, resumedLayers: cut.resumedLayers, requantized: [])
         result.structure = cut.outcome
       case .rank(let rank):
         let walk = LowRankWalk(
@@ -120,7 +107,7 @@ public struct PruneRun {
           replaced: layers.filter { $0.encoded.encoding is LowRank }.map {
             ($0.record.tensor, $0.encoded.encoding, $0.record.method)
           })
-        work = Self.work(layers.map { $0.record })
+        done = Self.work(layers.map { $0.record })
         result = StageResult(
           layers: layers.map { $0.record }, calibration: nil, resumedLayers: walk.resumedLayers,
           requantized: [])
@@ -136,25 +123,17 @@ public struct PruneRun {
           assignment,
           found: Dictionary(
             layers.map { ($0.record.tensor, $0.encoded.encoding) }, uniquingKeysWith: { $1 }))
-        work = Self.work(layers.map { $0.record })
+        done = Self.work(layers.map { $0.record })
         result = StageResult(
           layers: layers.map { $0.record }, calibration: nil, resumedLayers: walk.resumedLayers,
           requantized: [])
       }
       result.calibration = loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) }
-      let lineage = Lineage.entry(
-        stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
-        inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
-        work: work, parent: try Lineage.parent(of: input))
+      let lineage = lineage(
+        inputHash: inputHash, calibration: calibration, work: done,
+        parent: try Lineage.parent(of: input))
       try plan.write(to: output.resultPath, layers: layers, lineage: lineage)
-      try ReadBack.check(output.resultPath)
-      try complete(output.resultPath)
-      try output.finish(force: force)
       return result
-    } catch {
-      // Only an interruption leaves work to resume; an error of the input would come again.
-      output.abandon()
-      throw error
     }
   }
 
@@ -229,10 +208,9 @@ public struct PruneRun {
           $0.weightName, encoding: plan.manifest[$0.weightName]?.encoding.name ?? "bf16",
           method: "svd", bitsPerWeight: 0, relativeError: 0, deadInputs: 0)
       }
-      return Lineage.entry(
-        stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
-        inputName: FilePath.name(of: input.path), inputHash: RunPlan.noHash,
-        calibration: calibration?.json ?? .null, work: Self.work(records), parent: parent)
+      return lineage(
+        inputHash: RunPlan.noHash, calibration: calibration?.json ?? .null,
+        work: Self.work(records), parent: parent)
     }
     let layers = assignment.items.compactMap { item -> LayerRecord? in
       guard let goal = item.goal, let entry = plan.manifest[item.site.name] else { return nil }
@@ -242,10 +220,9 @@ public struct PruneRun {
         extras: LayerRecord.Extras(
           zeros: .init(asked: goal.zeros, reached: goal.zeros, share: 0)))
     }
-    return Lineage.entry(
-      stage: "prune", options: request.json, seed: request.calibration?.seed ?? 0,
-      inputName: FilePath.name(of: input.path), inputHash: RunPlan.noHash,
-      calibration: calibration?.json ?? .null, work: Self.work(layers), parent: parent)
+    return lineage(
+      inputHash: RunPlan.noHash, calibration: calibration?.json ?? .null, work: Self.work(layers),
+      parent: parent)
   }
 }
 

@@ -219,25 +219,6 @@ public struct QuantizeRun {
     ).repaired(rank: request.repairRank)
   }
 
-  /// The hash of everything that the result depends on.
-  ///
-  /// - Parameter inputHash: The input's content hash.
-  func key(inputHash: String, calibration: JSONValue) -> String {
-    var hash = ContentHash()
-    for part in [
-      toolVersion, "quantize", BLAS.description, inputHash, request.json.compactText,
-      calibration.compactText,
-    ] { hash.update(part) }
-    return hash.digits
-  }
-
-  /// Loads the calibration set, for architectures that are known.
-  func loadCalibration(
-    progress: (String, Double) -> Void = { _, _ in }
-  ) throws -> LoadedCalibration? {
-    try request.calibration?.load(for: input, progress: progress)
-  }
-
   /// Weights that are encoded already and will be encoded again.
   func requantized(_ assignment: EncodingAssignment) -> [(tensor: String, encoding: String)] {
     assignment.items.compactMap { item in
@@ -333,10 +314,7 @@ public struct QuantizeRun {
     let inputHash = try inputHash ?? contentHash(of: input)
     let calibration = loaded?.json ?? imatrix?.json ?? .null
     let key = key(inputHash: inputHash, calibration: calibration)
-    guard let output = try StageOutput(path: path, key: key, force: force) else {
-      return StageResult(layers: [], calibration: nil, resumedLayers: 0, requantized: [])
-    }
-    do {
+    return try work(output: path, key: key, force: force, complete: complete) { output in
       let source = try ModelTransform(input: input, request: request, progress: progress).run(
         assignment, set: loaded?.set)
       let search = GoalSearch(
@@ -353,18 +331,11 @@ public struct QuantizeRun {
         found: result.layers.map { ($0.record.tensor, $0.encoded.encoding) }
       ).write(
         to: output.resultPath, layers: result.layers, lineage: lineage)
-      try ReadBack.check(output.resultPath)
-      try complete(output.resultPath)
-      try output.finish(force: force)
       return StageResult(
         layers: result.layers.map { $0.record },
         calibration: loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) },
         resumedLayers: result.resumedLayers, requantized: requantized(result.assignment),
         allocation: result.allocation, untiedBytes: untiedBytes(source, result.assignment))
-    } catch {
-      // Only an interruption leaves work to resume; an error of the input would come again.
-      output.abandon()
-      throw error
     }
   }
 
@@ -373,9 +344,8 @@ public struct QuantizeRun {
     _ layers: [FinishedLayer], _ assignment: EncodingAssignment, calibration: JSONValue,
     inputHash: String, parent: JSONValue
   ) -> JSONValue {
-    Lineage.entry(
-      stage: "quantize", options: request.json, seed: request.calibration?.seed ?? 0,
-      inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
+    lineage(
+      inputHash: inputHash, calibration: calibration,
       work: work(layers.map { $0.record }, assignment), parent: parent)
   }
 }

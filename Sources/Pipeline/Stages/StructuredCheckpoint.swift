@@ -84,7 +84,7 @@ struct StructuredCheckpoint: Checkpoint {
         object["head_dim"] = .integer(structure.headSize)
       }
     }
-    let kept = cut.layers.map(\.attention)
+    let kept = cut.layers.map(\.source)
     for key in structure.layerLists {
       if let list = object[key]?.array, list.count == old.layers {
         object[key] = .array(kept.map { list[$0] })
@@ -93,13 +93,18 @@ struct StructuredCheckpoint: Checkpoint {
     if let key = structure.windowKey, let first = object[key]?.integer {
       object[key] = .integer(kept.count { $0 < first })
     }
+    if structure.fixedBranches == nil {
+      LayerBranches(
+        cut.layers.map { .init(attention: $0.attention != nil, mlp: $0.mlp != nil) }
+      ).write(to: &object)
+    }
     if !source.manifest.entries.isEmpty { object["quantization_config"] = nil }
     return .object(object)
   }
 
   var path: String { source.path }
   var formatName: String { source.formatName }
-  /// What was encoded is decoded: a cut goes through blocks and groups.
+  /// Floats in another storage become plain ones: a cut goes through blocks. Nothing else is cut (`StructuredRun.check`).
   var manifest: WeightManifest { WeightManifest([]) }
   var sideFileNames: [String] { source.sideFileNames }
   var byteCount: Int { source.byteCount }
@@ -113,7 +118,7 @@ struct StructuredCheckpoint: Checkpoint {
     guard let origin = origins[name] else { return nil }
     let entry = source.manifest[origin.name]
     guard
-      let old = entry.map({ (DType.float32, [$0.outputs, $0.inputs]) })
+      let old = entry.map({ ($0.encoding.exactFloats ?? .float32, [$0.outputs, $0.inputs]) })
         ?? source.tensorType(origin.name)
     else { return nil }
     var shape = old.1
@@ -123,7 +128,7 @@ struct StructuredCheckpoint: Checkpoint {
     return (old.0, shape)
   }
 
-  /// A tensor of the result. What is cut keeps its stored type; encoded weights become float32.
+  /// A tensor of the result. What is cut keeps its type.
   func tensor(_ name: String) -> Tensor? {
     guard let origin = origins[name], let type = tensorType(name) else { return nil }
     if let matrix = fitted[name] {
@@ -157,7 +162,8 @@ struct StructuredCheckpoint: Checkpoint {
     guard let entry = source.manifest[name] else { return source.tensor(name) }
     guard let encoded = try? source.encodedMatrix(entry) else { return nil }
     return Tensor(
-      .float32, shape: [entry.outputs, entry.inputs], copying: encoded.matrix.decoded().values)
+      .float32, shape: [entry.outputs, entry.inputs], copying: encoded.matrix.decoded().values
+    ).converted(to: entry.encoding.exactFloats ?? .float32)
   }
 }
 

@@ -4,10 +4,14 @@ import Networks
 
 /// The parts of a network that stay; everything in ascending order.
 struct StructuredCut: Sendable, Equatable {
-  /// A layer of the result: an attention branch and the MLP behind it, which may come from two layers of the source.
+  /// A layer of the result: an attention branch and the MLP behind it, which may come from two layers of the source. One
+  /// of them is nil where it went.
   struct Layer: Sendable, Equatable {
-    let attention: Int
-    let mlp: Int
+    let attention: Int?
+    let mlp: Int?
+
+    /// The layer of the source that it stands for in lists by layer: of its attention, which they speak of.
+    var source: Int { attention ?? mlp ?? 0 }
   }
 
   var layers: [Layer]
@@ -26,14 +30,35 @@ struct StructuredCut: Sendable, Equatable {
     width = Array(0..<sizes.width)
   }
 
-  /// The branches that stay, counted 2 a layer: attention 2 l, MLP 2 l + 1.
-  var branches: [Int] { layers.flatMap { [2 * $0.attention, 2 * $0.mlp + 1] } }
-
-  /// The layers of the branches that stay, which must alternate, attention first.
-  static func layers(of branches: [Int]) -> [Layer] {
-    stride(from: 0, to: branches.count, by: 2).map {
-      Layer(attention: branches[$0] / 2, mlp: branches[$0 + 1] / 2)
+  /// The branches that stay, by their places among the network's sublayers.
+  func branches(in structure: NetworkStructure) -> [Int] {
+    let places = Dictionary(
+      uniqueKeysWithValues: structure.branches.enumerated().map { ($1, $0) })
+    return layers.flatMap { layer -> [Int] in
+      [
+        layer.attention.flatMap { places[.attention(layer: $0)] },
+        layer.mlp.flatMap { places[.mlp(layer: $0)] },
+      ].compactMap { $0 }
     }
+  }
+
+  /// The layers of the branches that stay: an attention and the MLP that comes next are one layer, whatever layers of the
+  /// source they come from, so that as few layers as possible lack a branch.
+  static func layers(of branches: [Int], in structure: NetworkStructure) -> [Layer] {
+    var layers: [Layer] = []
+    for branch in branches {
+      switch structure.branches[branch] {
+      case .attention(let layer): layers.append(Layer(attention: layer, mlp: nil))
+      case .mlp(let layer):
+        if let last = layers.last, last.mlp == nil {
+          layers[layers.count - 1] = Layer(attention: last.attention, mlp: layer)
+        } else {
+          layers.append(Layer(attention: nil, mlp: layer))
+        }
+      case .outside: break
+      }
+    }
+    return layers
   }
 
   /// The heads of keys and values that stay in a layer.
@@ -44,11 +69,14 @@ struct StructuredCut: Sendable, Equatable {
 
   /// The sizes of what stays.
   func sizes(of source: StructuralSizes) -> StructuralSizes {
-    let first = layers.first
+    // Every layer has as many; where no branch is left, as many as it would have.
+    let attention = layers.lazy.compactMap(\.attention).first ?? 0
+    let mlp = layers.lazy.compactMap(\.mlp).first ?? 0
     return StructuralSizes(
-      layers: layers.count, heads: first.map { heads[$0.attention].count } ?? 0,
-      keyHeads: first.map { keyHeads($0.attention, of: source).count } ?? 0,
-      inner: first.map { inner[$0.mlp].count } ?? 0, width: width.count)
+      layers: layers.count, heads: heads[attention].count,
+      keyHeads: keyHeads(attention, of: source).count, inner: inner[mlp].count, width: width.count,
+      withoutAttention: layers.count { $0.attention == nil },
+      withoutMLP: layers.count { $0.mlp == nil })
   }
 
   /// The indices that stay of a dimension; nil where all do.
@@ -74,12 +102,16 @@ extension NetworkStructure {
   ///
   /// - Parameter shapes: The source's tensors.
   func parameters(_ shapes: [(name: String, shape: [Int])], sizes new: StructuralSizes) -> Int {
-    shapes.reduce(0) { sum, tensor in
+    // All branches of a kind are alike: the first stands for those that stay.
+    let attention = branches.first { $0.isAttention }, mlp = branches.first { !$0.isAttention }
+    return shapes.reduce(0) { sum, tensor in
       guard let place = places[tensor.name] else { return sum + tensor.shape.reduce(1, *) }
+      let times: Int
       switch place.branch {
-      case .outside: break
-      // All layers are alike: the first stands for those that stay.
-      case .attention(let layer), .mlp(let layer): if layer > 0 { return sum }
+      case .outside: times = 1
+      case attention: times = new.layers - new.withoutAttention
+      case mlp: times = new.layers - new.withoutMLP
+      default: return sum
       }
       var count = 1
       for (axis, size) in zip(place.axes + [.fixed, .fixed], tensor.shape) {
@@ -91,7 +123,7 @@ extension NetworkStructure {
         case .keyHeads: count *= new.keyHeads * headSize
         }
       }
-      return sum + (place.branch == .outside ? count : count * new.layers)
+      return sum + count * times
     }
   }
 }

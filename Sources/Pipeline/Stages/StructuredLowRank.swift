@@ -64,6 +64,8 @@ public enum LowRankError: Error, Sendable, Equatable, CustomStringConvertible {
   case oneRule
   /// A share that is not between none and all.
   case badShare(name: String, share: Double)
+  /// A matrix whose numbers are codes.
+  case encoded(tensor: String, encoding: String)
   /// Fewer bytes than the model has with every matrix at rank 1.
   case smallBudget(bytes: Int, least: Int)
 
@@ -71,6 +73,8 @@ public enum LowRankError: Error, Sendable, Equatable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .oneRule: "svd needs one of energy, rank-ratio and budget"
+    case .encoded(let tensor, let encoding):
+      "'\(tensor)' is stored as \(encoding): make matrices thin first, then quantize"
     case .smallBudget(let bytes, let least):
       "budget: \(bytes) bytes are fewer than the \(least) of the weights when every matrix has rank 1"
     case .badShare(let name, let share):
@@ -106,7 +110,7 @@ final class LowRankWalk {
 
   /// The float type of the factors: the weight's own.
   static func dtype(of name: String, in checkpoint: any Checkpoint) -> DType {
-    let stored = checkpoint.tensorType(name)?.dtype ?? .float32
+    let stored = checkpoint.floatType(of: name)
     return stored == .float64 ? .float32 : stored
   }
 
@@ -172,15 +176,8 @@ final class LowRankWalk {
     }
     // What gives the original outputs from the inputs as they are by now: t = W x, C = W E[x yᵀ].
     let n = weight.columns
-    var targets = [Double](repeating: 0, count: weight.values.count)
-    ParallelLoop.parts(of: &targets, count: weight.rows, range: { $0 * n..<($0 + 1) * n }) {
-      row, part in
-      for i in 0..<n {
-        let scale = Double(weight.values[row * n + i])
-        let line = cross.values.span.extracting(i * n..<(i + 1) * n)
-        for j in line.indices { part[j] += scale * line[j] }
-      }
-    }
+    let targets = BLAS.product(
+      weight.values.map(Double.init), cross.values, rows: weight.rows, depth: n, columns: n)
     let fitted: Matrix
     do throws(FactorizationError) {
       fitted = try LeastSquaresRepair(damping: request.damping).fit(

@@ -70,9 +70,9 @@ private final class GateCollector: GradientObserver {
   init(_ network: any StructuredNetwork) {
     let size = network.structure.headSize
     var layers: [String: Linear] = [:]
-    for (index, sublayer) in network.sublayers.enumerated() {
+    for (sublayer, branch) in zip(network.sublayers, network.structure.branches) {
       guard let output = sublayer.groups.last?.first else { continue }
-      let unit = index % 2 == 0 ? size : 1
+      let unit = branch.isAttention ? size : 1
       layers[output.weightName] = output
       sums[output.weightName] = GateImportance(
         groups: output.matrix.inputs / unit, groupSize: unit)

@@ -21,6 +21,15 @@ struct StructuredRanking: Sendable {
   /// For each norm of the stream the mean share of each channel in its square, `[width]`.
   var shares: [String: [Double]] = [:]
 
+  /// The last ones go first.
+  init(lastFirst sizes: StructuralSizes) {
+    func last(_ count: Int) -> [Int] { (0..<count).reversed() }
+    groups = [[Int]](repeating: last(sizes.keyHeads), count: sizes.layers)
+    heads = [[Int]](repeating: last(sizes.heads), count: sizes.layers)
+    inner = [[Int]](repeating: last(sizes.inner), count: sizes.layers)
+    width = last(sizes.width)
+  }
+
   /// What stays at given sizes.
   func cut(
     layers: [StructuredCut.Layer], to new: StructuralSizes, of old: StructuralSizes
@@ -74,13 +83,12 @@ struct StructuredMeasurement {
   ///
   /// - Throws: `FactorizationError` for statistics that are no numbers.
   func ranking() throws -> StructuredRanking {
-    let sizes = network.structure.sizes
-    var ranking = StructuredRanking(
-      groups: [], heads: [], inner: [], width: Array((0..<sizes.width).reversed()))
+    let structure = network.structure, sizes = structure.sizes
+    var ranking = StructuredRanking(lastFirst: sizes)
     let curvature = importance == .curvature ? measureCurvature() : nil
     let gates = importance == .taylor ? measureGates() : nil
     guard let set, importance != .order, importance != .magnitude else {
-      return try withoutText(ranking, sizes)
+      return importance == .magnitude ? byMagnitude(ranking, structure) : ranking
     }
     let batches = set.batches(tokens: LayerStream.batchTokens).map {
       TokenBatch(Array(set.sequences[$0]))
@@ -90,11 +98,12 @@ struct StructuredMeasurement {
     var widthSums = ActivationImportance(groups: sizes.width, groupSize: 1)
     for (index, sublayer) in network.sublayers.enumerated() {
       progress(Double(index) / Double(network.sublayers.count))
-      let isAttention = index % 2 == 0
-      guard let output = sublayer.groups.last?.first else { continue }
+      let isAttention = structure.branches[index].isAttention
+      guard let output = sublayer.groups.last?.first, let layer = structure.branches[index].layer
+      else { continue }
       let n = output.matrix.inputs
       var moment = SecondMoment(width: n)
-      let headSize = network.structure.headSize
+      let headSize = structure.headSize
       var sizes = ActivationImportance(
         groups: isAttention ? n / headSize : n, groupSize: isAttention ? headSize : 1)
       var readerMoment = SecondMoment(width: network.embedding.matrix.inputs)
@@ -121,7 +130,16 @@ struct StructuredMeasurement {
       case .taylor: scores = .values(gates?[output.weightName] ?? [])
       default: scores = .moment(moment.mean(), curvature?.layers[output.weightName]?.output)
       }
-      try add(output, scores, isAttention: isAttention, to: &ranking)
+      func order(_ groupSize: Int, _ unit: Int) throws -> [Int] {
+        try Self.order(scores, of: output, groupSize: groupSize, unit: unit, damping)
+      }
+      if isAttention {
+        let share = structure.sizes.heads / structure.sizes.keyHeads
+        ranking.groups[layer] = try order(share * headSize, headSize)
+        ranking.heads[layer] = try order(headSize, headSize)
+      } else {
+        ranking.inner[layer] = try order(1, 1)
+      }
     }
     if cutsWidth {
       try rankWidth(readers, hidden, widthSums.means, curvature, &ranking)
@@ -137,27 +155,18 @@ struct StructuredMeasurement {
     case moment(DoubleMatrix, DoubleMatrix?)
   }
 
-  private func add(
-    _ output: Linear, _ scores: Scores, isAttention: Bool, to ranking: inout StructuredRanking
-  ) throws {
-    let sizes = network.structure.sizes, headSize = network.structure.headSize
-    func order(groupSize: Int, of unit: Int) throws -> [Int] {
-      switch scores {
-      case .values(let values): return Self.ascending(Self.summed(values, by: groupSize / unit))
-      case .moment(let moment, let metric):
-        let weight = output.matrix.decoded()
-        return try GroupElimination(
-          [.init(moment: moment, gram: weight.gram(metric: metric))], damping: damping,
-          groupSize: groupSize
-        ).order
-      }
-    }
-    if isAttention {
-      let share = sizes.heads / sizes.keyHeads
-      ranking.groups.append(try order(groupSize: share * headSize, of: headSize))
-      ranking.heads.append(try order(groupSize: headSize, of: headSize))
-    } else {
-      ranking.inner.append(try order(groupSize: 1, of: 1))
+  /// Groups of a layer's inputs, the first to go first.
+  private static func order(
+    _ scores: Scores, of output: Linear, groupSize: Int, unit: Int, _ damping: Double
+  ) throws -> [Int] {
+    switch scores {
+    case .values(let values): return ascending(summed(values, by: groupSize / unit))
+    case .moment(let moment, let metric):
+      let weight = output.matrix.decoded()
+      return try GroupElimination(
+        [.init(moment: moment, gram: weight.gram(metric: metric))], damping: damping,
+        groupSize: groupSize
+      ).order
     }
   }
 
@@ -173,48 +182,34 @@ struct StructuredMeasurement {
     values.indices.sorted { (values[$0], -$0) < (values[$1], -$1) }
   }
 
-  private func withoutText(
-    _ ranking: StructuredRanking, _ sizes: StructuralSizes
-  ) throws -> StructuredRanking {
+  /// By the squares of weights.
+  private func byMagnitude(
+    _ ranking: StructuredRanking, _ structure: NetworkStructure
+  ) -> StructuredRanking {
     var ranking = ranking
-    let share = sizes.heads / sizes.keyHeads, headSize = network.structure.headSize
+    let sizes = structure.sizes, share = sizes.heads / sizes.keyHeads
     var width = [Double](repeating: 0, count: sizes.width)
-    for (index, sublayer) in network.sublayers.enumerated() {
-      let isAttention = index % 2 == 0
-      let count = isAttention ? sizes.heads : sizes.inner
-      guard let output = sublayer.groups.last?.first, importance == .magnitude else {
-        let last = Array((0..<count).reversed())
-        if isAttention {
-          ranking.groups.append(Array((0..<sizes.keyHeads).reversed()))
-          ranking.heads.append(last)
-        } else {
-          ranking.inner.append(last)
-        }
-        continue
-      }
-      let unit = isAttention ? headSize : 1
+    for (sublayer, branch) in zip(network.sublayers, structure.branches) {
+      guard let output = sublayer.groups.last?.first, let layer = branch.layer else { continue }
       var squares = Self.columnSquares(output.matrix.decoded())
-      if !isAttention {
-        for reader in sublayer.groups[0] {
-          for (row, square) in Self.rowSquares(reader.matrix.decoded()).enumerated() {
-            squares[row] += square
-          }
-        }
-      }
       for reader in sublayer.groups[0] {
-        for (column, square) in Self.columnSquares(reader.matrix.decoded()).enumerated() {
+        let weight = reader.matrix.decoded()
+        if !branch.isAttention {
+          for (row, square) in Self.rowSquares(weight).enumerated() { squares[row] += square }
+        }
+        for (column, square) in Self.columnSquares(weight).enumerated() {
           width[column] += square
         }
       }
-      let units = Self.summed(squares, by: unit)
-      if isAttention {
-        ranking.groups.append(Self.ascending(Self.summed(units, by: share)))
-        ranking.heads.append(Self.ascending(units))
+      if branch.isAttention {
+        let heads = Self.summed(squares, by: structure.headSize)
+        ranking.groups[layer] = Self.ascending(Self.summed(heads, by: share))
+        ranking.heads[layer] = Self.ascending(heads)
       } else {
-        ranking.inner.append(Self.ascending(units))
+        ranking.inner[layer] = Self.ascending(squares)
       }
     }
-    if importance == .magnitude { ranking.width = Self.ascending(width) }
+    ranking.width = Self.ascending(width)
     return ranking
   }
 

@@ -15,6 +15,8 @@ struct StructuredRepair {
   let cut: StructuredCheckpoint
   let set: CalibrationSet
   let fit: LeastSquaresRepair
+  /// Keeps fitted weights for a run that takes over; nil keeps none.
+  var output: StageOutput?
   let progress: (Double) -> Void
 
   /// The cut checkpoint with fitted weights, and how well each fits.
@@ -28,7 +30,7 @@ struct StructuredRepair {
     }
     var original = batches.map { network.embed($0, position: 0) }
     var current = batches.map { small.embed($0, position: 0) }
-    let branches = cut.cut.branches
+    let branches = cut.cut.branches(in: cut.structure)
     var position = 0
     for (index, branch) in branches.enumerated() {
       progress(Double(index) / Double(branches.count))
@@ -84,6 +86,22 @@ struct StructuredRepair {
     var records: [FittedLayer] = []
   }
 
+  /// Takes over layers that an earlier run of the same work has fitted; false when one of them is missing.
+  private func takeOver(_ layers: [Linear], _ result: inout Fitted) throws -> Bool {
+    guard let output else { return false }
+    let found = try layers.enumerated().compactMap {
+      try FinishedLayer.read(
+        output.layerPath(result.records.count + $0), tensor: $1.weightName)
+    }
+    guard found.count == layers.count else { return false }
+    for (layer, finished) in zip(layers, found) {
+      layer.matrix = finished.encoded.matrix
+      result.checkpoint.fitted[layer.weightName] = finished.encoded.matrix.decoded()
+      result.records.append(FittedLayer(record: finished.record, seconds: 0, wasKept: true))
+    }
+    return true
+  }
+
   private func advance(
     _ streams: inout [Matrix], through branches: Range<Int>, _ batches: [TokenBatch]
   ) {
@@ -101,6 +119,7 @@ struct StructuredRepair {
     _ batches: [TokenBatch], _ result: inout Fitted
   ) throws {
     let readers = sublayer.groups[0], sources = source.groups[0]
+    if try takeOver(readers, &result) { return }
     let n = readers[0].matrix.inputs, all = sources[0].matrix.inputs
     var moment = SecondMoment(width: n), cross = ProductMoment(outputs: all, inputs: n)
     var before = SecondMoment(width: all)
@@ -116,16 +135,9 @@ struct StructuredRepair {
       // t = W x, so C = W E[x yᵀ], for the rows that stay.
       let weight = full.matrix.decoded(), kept = result.checkpoint.keptRows(reader.weightName)
       let rows = kept ?? Array(0..<weight.rows)
-      var targets = [Double](repeating: 0, count: rows.count * n)
-      ParallelLoop.parts(
-        of: &targets, count: rows.count, range: { $0 * n..<($0 + 1) * n }
-      ) { row, part in
-        for k in 0..<all {
-          let scale = Double(weight.values[rows[row] * all + k])
-          let line = shared.span.extracting(k * n..<(k + 1) * n)
-          for j in line.indices { part[j] += scale * line[j] }
-        }
-      }
+      let targets = BLAS.product(
+        rows.flatMap { weight.values[weight.range(ofRow: $0)].map(Double.init) }, shared,
+        rows: rows.count, depth: all, columns: n)
       try replace(
         reader, moment: mean, targets: targets,
         energy: LeastSquaresRepair.energy(of: weight, rows: rows, moment: originals), &result)
@@ -143,6 +155,7 @@ struct StructuredRepair {
     guard let writer = sublayer.groups[last].first, let full = source.groups[last].first else {
       return
     }
+    let isKept = try takeOver([writer], &result)
     var moment = SecondMoment(width: writer.matrix.inputs)
     var cross = ProductMoment(outputs: writer.matrix.outputs, inputs: writer.matrix.inputs)
     var energy = 0.0, tokens = 0
@@ -150,7 +163,6 @@ struct StructuredRepair {
     // A norm behind the addition makes the stream no sum of branches: there the branch's own sum is the target.
     let isSum = (network as? any LanguageModel)?.rotatableStream != nil
     for (place, batch) in batches.enumerated() {
-      let y = sublayer.run(current[place], batch, cache: nil, inputOf: last)
       var target: Matrix
       if isSum {
         target = source.run(original[place], batch, cache: nil, inputOf: nil)
@@ -167,16 +179,20 @@ struct StructuredRepair {
             original[place], batch, cache: nil, inputOf: nil)
         }
       }
+      if isKept { continue }
       if isCut { target = target.selectingColumns(width) }
       target.subtract(current[place], bias: writer.bias)
+      let y = sublayer.run(current[place], batch, cache: nil, inputOf: last)
       moment.add(y)
       cross.add(targets: target, inputs: y)
       energy += target.values.reduce(0.0) { $0 + Double($1) * Double($1) }
       tokens += target.rows
     }
-    try replace(
-      writer, moment: moment.mean(), targets: cross.mean(),
-      energy: energy / Double(max(1, tokens)), &result)
+    if !isKept {
+      try replace(
+        writer, moment: moment.mean(), targets: cross.mean(),
+        energy: energy / Double(max(1, tokens)), &result)
+    }
     for (place, batch) in batches.enumerated() {
       current[place] = sublayer.run(current[place], batch, cache: nil, inputOf: nil)
     }
@@ -200,10 +216,12 @@ struct StructuredRepair {
       layer.weightName, encoding: stored.dtype.rawValue.lowercased(),
       bitsPerWeight: matrix.bitsPerWeight, relativeError: energy > 0 ? error / energy : 0,
       deadInputs: moment.diagonal.count { $0 == 0 })
-    let time = (ContinuousClock.now - start).components
+    if let output {
+      try FinishedLayer(record: record, encoded: PlainFloats(stored.dtype).encode(matrix.decoded()))
+        .write(to: output.layerPath(result.records.count))
+    }
     result.records.append(
-      FittedLayer(
-        record: record, seconds: Double(time.seconds) + Double(time.attoseconds) * 1e-18))
+      FittedLayer(record: record, seconds: (ContinuousClock.now - start) / .seconds(1)))
   }
 }
 

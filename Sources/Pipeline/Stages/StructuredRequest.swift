@@ -16,6 +16,8 @@ public struct StructuredPruning: Sendable, Equatable {
   public var width: Double?
   /// The share of layers that go.
   public var layers: Double?
+  /// The share of single branches that go: attentions and MLPs.
+  public var branches: Double?
   /// How heads and channels are chosen.
   public var importance = ChannelImportance.curvature
   /// How layers are chosen.
@@ -33,16 +35,20 @@ public struct StructuredPruning: Sendable, Equatable {
 
   /// The shares that are asked for, with the words of options and recipes.
   var shares: [(axis: String, share: Double)] {
-    [("heads", heads), ("ffn", ffn), ("width", width), ("layers", layers)].compactMap {
-      axis, share in
-      share.map { (axis, $0) }
-    }
+    [
+      ("heads", heads), ("ffn", ffn), ("width", width), ("layers", layers),
+      ("branches", branches),
+    ].compactMap { axis, share in share.map { (axis, $0) } }
+  }
+
+  /// Whether heads or channels go, and not only layers or branches.
+  var choosesChannels: Bool {
+    targetParameters != nil || heads != nil || ffn != nil || width != nil
   }
 
   /// Whether there is nothing to do without calibration text.
   public var needsCalibration: Bool {
-    let choosesChannels = targetParameters != nil || heads != nil || ffn != nil || width != nil
-    let choosesLayers = targetParameters != nil || layers != nil
+    let choosesLayers = targetParameters != nil || layers != nil || branches != nil
     return repairs || targetParameters != nil
       || (choosesChannels && importance != .order && importance != .magnitude)
       || (choosesLayers && layerImportance != .order)
@@ -54,6 +60,7 @@ public struct StructuredPruning: Sendable, Equatable {
     for (axis, share) in shares {
       guard share > 0, share < 1 else { throw .badShare(axis: axis, share: share) }
     }
+    if layers != nil, branches != nil { throw .layersAndBranches }
     if targetParameters != nil, let axis = shares.first?.axis { throw .twoGoals(axis: axis) }
   }
 
@@ -64,7 +71,7 @@ public struct StructuredPruning: Sendable, Equatable {
     if let targetParameters { object["target-parameters"] = .integer(targetParameters) }
     for (axis, share) in shares { object[axis] = .number(share) }
     object["importance"] = .string(importance.rawValue)
-    if layers != nil || targetParameters != nil {
+    if layers != nil || branches != nil || targetParameters != nil {
       object["layer-importance"] = .string(layerImportance.rawValue)
     }
     object["repair"] = .bool(repairs)
@@ -77,6 +84,7 @@ public struct StructuredPruning: Sendable, Equatable {
     let old = structure.sizes
     var new = old
     if let layers {
+      if let reason = structure.fixedLayers { throw .fixed(axis: "layers", reason: reason) }
       new.layers = old.layers - Int((layers * Double(old.layers)).rounded())
       guard new.layers > 0 else { throw .nothingLeft(axis: "layers", of: old.layers) }
       guard new.layers < old.layers else { throw .nothingGoes(axis: "layers", of: old.layers) }
@@ -100,6 +108,17 @@ public struct StructuredPruning: Sendable, Equatable {
       (new.heads, new.keyHeads) = option
     }
     return new
+  }
+
+  /// The branches that go, one by one; nil where that is not asked.
+  func branchCount(_ structure: NetworkStructure) throws(StructureError) -> Int? {
+    guard let branches else { return nil }
+    if let reason = structure.fixedBranches { throw .fixed(axis: "branches", reason: reason) }
+    let all = structure.branches.count
+    let count = Int((branches * Double(all)).rounded())
+    guard count < all else { throw .nothingLeft(axis: "branches", of: all) }
+    guard count > 0 else { throw .nothingGoes(axis: "branches", of: all) }
+    return count
   }
 
   /// Channels that stay: a multiple of the granule, and fewer than there were.
@@ -141,6 +160,10 @@ public enum StructureError: Error, Sendable, Equatable, CustomStringConvertible 
   case badShare(axis: String, share: Double)
   /// A number of parameters and a share.
   case twoGoals(axis: String)
+  /// Whole layers and single branches.
+  case layersAndBranches
+  /// A matrix whose numbers are codes.
+  case encoded(tensor: String, encoding: String)
   /// A share that is all, in whole parts.
   case nothingLeft(axis: String, of: Int)
   /// A share that is less than one part.
@@ -160,11 +183,14 @@ public enum StructureError: Error, Sendable, Equatable, CustomStringConvertible 
   public var description: String {
     switch self {
     case .nothingAsked:
-      "nothing is asked for: --target-parameters, --heads, --ffn, --width or --layers"
+      "nothing is asked for: --target-parameters, --heads, --ffn, --width, --layers or --branches"
     case .badShare(let axis, let share):
       "\(axis): \(share) is the share that goes; it must be greater than 0 and less than 1"
     case .twoGoals(let axis):
       "target-parameters and \(axis) exclude each other: the number finds the shares"
+    case .layersAndBranches: "layers and branches exclude each other: a layer is two branches"
+    case .encoded(let tensor, let encoding):
+      "'\(tensor)' is stored as \(encoding), and a cut goes through its groups: cut first, then quantize"
     case .nothingLeft(let axis, let all):
       "\(axis): this share is all \(all) of the model; at least one must stay"
     case .nothingGoes(let axis, let all):

@@ -2,6 +2,7 @@
 
 import Calibration
 import Checkpoints
+import Encodings
 public import JSONDocuments
 import LinearAlgebra
 public import Networks
@@ -14,8 +15,8 @@ public struct StructureOutcome: Sendable, Equatable {
   public let before, after: StructuralSizes
   /// The parameters before and after.
   public let parametersBefore, parametersAfter: Int
-  /// For each layer the layers that its attention and its MLP come from.
-  public let origins: [[Int]]
+  /// For each layer the layers that its attention and its MLP come from; nil for a branch that went.
+  public let origins: [[Int?]]
   /// What the search measured; empty without one.
   public let candidates: [StructureCandidate]
   /// Whether the search measured on text that calibration left out.
@@ -24,15 +25,24 @@ public struct StructureOutcome: Sendable, Equatable {
   /// What the lineage says.
   public var json: JSONValue {
     func sizes(_ s: StructuralSizes, _ parameters: Int) -> JSONValue {
-      [
-        "layers": .integer(s.layers), "heads": .integer(s.heads), "key_heads": .integer(s.keyHeads),
-        "ffn": .integer(s.inner), "width": .integer(s.width), "parameters": .integer(parameters),
-      ]
+      var object: JSONObject = JSONObject([
+        .init(key: "layers", value: .integer(s.layers)),
+        .init(key: "heads", value: .integer(s.heads)),
+        .init(key: "key_heads", value: .integer(s.keyHeads)),
+        .init(key: "ffn", value: .integer(s.inner)), .init(key: "width", value: .integer(s.width)),
+        .init(key: "parameters", value: .integer(parameters)),
+      ])
+      if s.withoutAttention + s.withoutMLP > 0 {
+        object["without_attention"] = .integer(s.withoutAttention)
+        object["without_mlp"] = .integer(s.withoutMLP)
+      }
+      return .object(object)
     }
     var object = JSONObject()
     object["before"] = sizes(before, parametersBefore)
     object["after"] = sizes(after, parametersAfter)
-    object["layers_from"] = .array(origins.map { .array($0.map { .integer($0) }) })
+    object["layers_from"] = .array(
+      origins.map { .array($0.map { $0.map { .integer($0) } ?? .null }) })
     if !candidates.isEmpty {
       object["search"] = .array(candidates.map(\.json))
       object["held_out"] = .bool(isHeldOut)
@@ -46,6 +56,8 @@ struct StructuredRun {
   let input: any Checkpoint
   let request: StructuredPruning
   let calibration: LoadedCalibration?
+  /// Where finished work is kept for a run that takes over; nil keeps none.
+  var output: StageOutput?
   let progress: (String, Double) -> Void
   let finished: (LayerRecord, Double) -> Void
 
@@ -70,6 +82,9 @@ struct StructuredRun {
   static func check(_ request: StructuredPruning, _ input: any Checkpoint) throws {
     try request.check()
     let network = try network(of: input), space = space(network, input)
+    for entry in input.manifest.entries where entry.encoding.exactFloats == nil {
+      throw StructureError.encoded(tensor: entry.name, encoding: entry.encoding.name)
+    }
     if request.importance == .taylor, !(network is any LanguageModel) {
       throw StructureError.noGradients(family: network.family)
     }
@@ -80,8 +95,12 @@ struct StructuredRun {
       guard space.start(target) != nil else {
         throw StructureError.targetTooSmall(asked: target, least: space.least)
       }
+      if let reason = network.structure.fixedLayers {
+        throw StructureError.fixed(axis: "target-parameters", reason: reason)
+      }
     } else {
       _ = try request.sizes(of: network.structure)
+      _ = try request.branchCount(network.structure)
     }
   }
 
@@ -107,12 +126,34 @@ struct StructuredRun {
     let ranking = try StructuredMeasurement(
       network: network, set: nil, importance: .order, cutsWidth: false, damping: request.damping
     ) { _ in }.ranking()
-    let layers = try StructuredLayers(network: network, set: nil, importance: .order).branches(
-      removing: structure.sizes.layers - sizes.layers)
+    let layers = try Removal(request, sizes, structure).branches {
+      StructuredLayers(network: network, set: nil, importance: .order, unit: $0)
+    }
     return StructuredCheckpoint(
       input, structure,
       cut: ranking.cut(
-        layers: StructuredCut.layers(of: layers), to: sizes, of: structure.sizes))
+        layers: StructuredCut.layers(of: layers, in: structure), to: sizes, of: structure.sizes))
+  }
+
+  /// How many neighbouring branches go at a time, and how many times.
+  private struct Removal {
+    let unit: Int
+    let count: Int
+
+    init(
+      _ request: StructuredPruning, _ sizes: StructuralSizes, _ structure: NetworkStructure
+    ) throws(StructureError) {
+      if let branches = try request.branchCount(structure) {
+        (unit, count) = (1, branches)
+      } else {
+        (unit, count) = (2, structure.sizes.layers - sizes.layers)
+      }
+    }
+
+    /// The branches that stay, chosen by what `choose` makes for the unit.
+    func branches(_ choose: (Int) throws -> StructuredLayers) throws -> [Int] {
+      try choose(unit).branches(removing: count)
+    }
   }
 
   /// The lineage that the stage will write, with figures that are not known yet at zero; of a search its first candidate.
@@ -145,24 +186,35 @@ struct StructuredRun {
       calibration: calibration, work: PruneRun.work(layers, structure: outcome), parent: parent)
   }
 
+  /// What the work gave.
+  struct Result {
+    let checkpoint: StructuredCheckpoint
+    let outcome: StructureOutcome
+    /// Layers that an earlier run had fitted.
+    let resumedLayers: Int
+  }
+
   /// Does the work.
-  func run() throws -> (checkpoint: StructuredCheckpoint, outcome: StructureOutcome) {
+  func run() throws -> Result {
     let network = try Self.network(of: input), structure = network.structure
     let space = Self.space(network, input)
     let set = calibration?.set
     let ranking = try measured {
       try StructuredMeasurement(
-        network: network, set: set, importance: request.importance,
+        network: network, set: set,
+        importance: request.choosesChannels ? request.importance : .order,
         cutsWidth: request.targetParameters != nil || request.width != nil,
         damping: request.damping
       ) { progress("importance", $0) }.ranking()
     }
+    let journal = try SearchJournal(path: output?.notePath("search.json"))
     let layers = StructuredLayers(
-      network: network, set: set, importance: set == nil ? .order : request.layerImportance)
+      network: network, set: set, importance: set == nil ? .order : request.layerImportance,
+      unit: request.branches == nil ? 2 : 1, journal: journal)
     func cut(_ sizes: StructuralSizes) throws -> StructuredCheckpoint {
-      let branches = try layers.branches(removing: structure.sizes.layers - sizes.layers)
+      let branches = try Removal(request, sizes, structure).branches { _ in layers }
       let cut = ranking.cut(
-        layers: StructuredCut.layers(of: branches), to: sizes, of: structure.sizes)
+        layers: StructuredCut.layers(of: branches, in: structure), to: sizes, of: structure.sizes)
       return StructuredCheckpoint(
         input, structure, cut: cut, normFactors: ranking.normFactors(cut.width))
     }
@@ -175,8 +227,12 @@ struct StructuredRun {
       let found = try StructuredSearch(
         space: space, target: target,
         measure: { sizes in
-          let fitted = try fit(cut(sizes), network, part) { _ in }
-          return try probe.loss(of: try FamilyRegistry.network(of: fitted.checkpoint))
+          let words =
+            "sizes \(sizes.layers) \(sizes.heads) \(sizes.keyHeads) \(sizes.inner) \(sizes.width)"
+          return try journal.figure(words) {
+            let fitted = try fit(cut(sizes), network, part) { _ in }
+            return try probe.loss(of: try FamilyRegistry.network(of: fitted.checkpoint))
+          }
         }, progress: { progress("search, candidate \($0)", 0) }
       ).run()
       sizes = found.best.sizes
@@ -184,33 +240,34 @@ struct StructuredRun {
     } else {
       sizes = try request.sizes(of: structure)
     }
-    let result = try fit(cut(sizes), network, set) { progress("repair", $0) }
+    let result = try fit(cut(sizes), network, set, keeping: output) { progress("repair", $0) }
     for record in result.records { finished(record.record, record.seconds) }
-    return (
-      result.checkpoint,
-      StructureOutcome(
+    sizes = result.checkpoint.cut.sizes(of: structure.sizes)
+    return Result(
+      checkpoint: result.checkpoint,
+      outcome: StructureOutcome(
         before: structure.sizes, after: sizes, parametersBefore: space.parameters,
         parametersAfter: structure.parameters(space.shapes, sizes: sizes),
         origins: result.checkpoint.cut.layers.map { [$0.attention, $0.mlp] },
-        candidates: candidates, isHeldOut: calibration?.rest != nil)
-    )
+        candidates: candidates, isHeldOut: calibration?.rest != nil),
+      resumedLayers: result.records.count { $0.wasKept })
   }
 
   private func fit(
     _ cut: StructuredCheckpoint, _ network: any StructuredNetwork, _ set: CalibrationSet?,
-    _ progress: @escaping (Double) -> Void
+    keeping output: StageOutput? = nil, _ progress: @escaping (Double) -> Void
   ) throws -> (checkpoint: StructuredCheckpoint, records: [FittedLayer]) {
     guard request.repairs, let set else { return (cut, []) }
     return try measured {
       try StructuredRepair(
         network: network, cut: cut, set: set, fit: LeastSquaresRepair(damping: request.damping),
-        progress: progress
+        output: output, progress: progress
       ).run()
     }
   }
 
   /// Statistics that cannot be factorized are the input's fault: infinite or NaN activations.
-  private func measured<Result>(_ body: () throws -> Result) throws -> Result {
+  private func measured<Value>(_ body: () throws -> Value) throws -> Value {
     do {
       return try body()
     } catch is FactorizationError {
@@ -223,4 +280,6 @@ struct StructuredRun {
 struct FittedLayer {
   let record: LayerRecord
   let seconds: Double
+  /// Whether an earlier run had fitted it.
+  var wasKept = false
 }

@@ -34,11 +34,14 @@ struct StudentConfiguration {
     let ranking = try StructuredMeasurement(
       network: network, set: nil, importance: .order, cutsWidth: false, damping: 0.01
     ) { _ in }.ranking()
-    let branches = (0..<all).filter { kept.contains($0) }.flatMap { [2 * $0, 2 * $0 + 1] }
+    let branches = structure.branches.indices.filter {
+      structure.branches[$0].layer.map(kept.contains) == true
+    }
     return StructuredCheckpoint(
       input, structure,
       cut: ranking.cut(
-        layers: StructuredCut.layers(of: branches), to: structure.sizes, of: structure.sizes))
+        layers: StructuredCut.layers(of: branches, in: structure), to: structure.sizes,
+        of: structure.sizes))
   }
 }
 

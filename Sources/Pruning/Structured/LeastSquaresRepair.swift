@@ -38,16 +38,9 @@ public struct LeastSquaresRepair: Sendable, Equatable {
     let trace = moment.diagonal.reduce(0, +)
     // Inputs that are all zero tell nothing, and read nothing.
     if trace == 0 { return weight }
-    var rest = targets
-    ParallelLoop.parts(of: &rest, count: weight.rows, range: { $0 * n..<($0 + 1) * n }) {
-      row, part in
-      for i in 0..<n {
-        let value = Double(weight.values[row * n + i])
-        guard value != 0 else { continue }
-        let source = moment.values.span.extracting(i * n..<(i + 1) * n)
-        for j in source.indices { part[j] -= value * source[j] }
-      }
-    }
+    var rest = BLAS.product(
+      weight.values.map(Double.init), moment.values, rows: weight.rows, depth: n, columns: n)
+    for i in rest.indices { rest[i] = targets[i] - rest[i] }
     var damped = moment
     for i in 0..<n { damped[i, i] += damping * trace / Double(n) }
     let change = try solve(rest, positive: damped)
@@ -66,34 +59,23 @@ public struct LeastSquaresRepair: Sendable, Equatable {
   ) -> Double {
     let n = weight.columns
     precondition(moment.size == n && targets.count == weight.values.count)
-    let squares = ParallelLoop.map(weight.rows) { row -> Double in
-      let w = weight.values.span.extracting(weight.range(ofRow: row))
-      let t = targets.span.extracting(weight.range(ofRow: row))
-      var sum = quadratic(w, moment)
-      for i in w.indices { sum -= 2 * Double(w[i]) * t[i] }
-      return sum
-    }
+    let w = weight.values.map(Double.init)
+    var sum = quadratic(w, moment)
+    for i in w.indices { sum -= 2 * w[i] * targets[i] }
     // Rounding may leave less than nothing.
-    return max(0, energy + squares.reduce(0, +))
+    return max(0, energy + sum)
   }
 
   /// mean ‖W x‖² for inputs of a moment, over some rows.
   public static func energy(of weight: Matrix, rows: [Int], moment: DoubleMatrix) -> Double {
-    ParallelLoop.map(rows.count) { index in
-      quadratic(weight.values.span.extracting(weight.range(ofRow: rows[index])), moment)
-    }.reduce(0, +)
+    quadratic(rows.flatMap { weight.values[weight.range(ofRow: $0)].map(Double.init) }, moment)
   }
 
-  /// w M wᵀ.
-  private static func quadratic(_ w: Span<Float>, _ moment: DoubleMatrix) -> Double {
+  /// tr(W M Wᵀ).
+  private static func quadratic(_ w: [Double], _ moment: DoubleMatrix) -> Double {
     let n = moment.size
-    var sum = 0.0
-    for i in 0..<n {
-      let line = moment.values.span.extracting(i * n..<(i + 1) * n)
-      var product = 0.0
-      for j in line.indices { product += line[j] * Double(w[j]) }
-      sum += Double(w[i]) * product
-    }
-    return sum
+    let product = BLAS.product(
+      w, moment.values, rows: w.count / max(1, n), depth: n, columns: n)
+    return zip(w, product).reduce(0.0) { $0 + $1.0 * $1.1 }
   }
 }

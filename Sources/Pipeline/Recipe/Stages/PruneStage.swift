@@ -151,12 +151,16 @@ public struct PruneStageOptions: StageOptions {
         "layers", \.structure.layers, .optional(.number(0...1)),
         "A smaller model: the share of layers that go."),
       .init(
+        "branches", \.structure.branches, .optional(.number(0...1)),
+        "A smaller model: the share of branches that go one by one, attentions and MLPs. Layers that lack one are for "
+          + "condense, and for llama.cpp as GGUF; transformers knows none."),
+      .init(
         "importance", \.structure.importance, .choice(),
         "How heads and channels are chosen: by the loss's curvature of what a fit leaves, by that error alone, by "
           + "first-order effect on the loss, by activations, by weights, or the last ones."),
       .init(
         "layer-importance", \.structure.layerImportance, .choice(),
-        "How layers are chosen: by how little they turn the stream, by the text's perplexity without them, or evenly."
+        "How layers and branches are chosen: by how little they turn the stream, by the text's perplexity without them, or evenly."
       ),
       .init(
         "repair", \.structure.repairs, .flag,
