@@ -57,9 +57,7 @@ final class HTTPClient: NSObject, URLSessionDataDelegate, @unchecked Sendable {
     session = URLSession(configuration: configuration, delegate: self, delegateQueue: nil)
   }
 
-  deinit { session?.invalidateAndCancel() }
-
-  /// Ends all connections; the client cannot be used afterwards.
+  /// Ends all connections; the client cannot be used afterwards. The session keeps the client until then.
   func close() { session?.invalidateAndCancel() }
 
   /// Posts a body and waits for the whole answer, at most so many seconds.
