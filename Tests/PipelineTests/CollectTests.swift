@@ -217,7 +217,7 @@ import Testing
     request.keyVariable = nil
     for (text, words) in [
       ("", "no prompts"), ("{\"prompt\": 1}\n", "neither 'prompt' nor 'messages'"),
-      ("{\"prompt\"", "at byte"),
+      ("{\"prompt\"", "ends too early"),
     ] {
       request.prompts = folder.file("p.jsonl")
       try OutputFile.write(text, to: request.prompts)
