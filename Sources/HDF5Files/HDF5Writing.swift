@@ -37,6 +37,8 @@ enum HDF5Writing {
       H5Pclose(creation)
       H5Pclose(access)
     }
+    // Clocks are not written: the same work gives the same bytes.
+    H5Pset_obj_track_times(creation, false)
     H5Pset_link_creation_order(
       creation, UInt32(H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED))
     // Attributes of more than 64 KB and the order of links need the format of version 1.8.
@@ -80,6 +82,7 @@ enum HDF5Writing {
       ? H5Screate(H5S_SCALAR) : unsafe H5Screate_simple(Int32(sizes.count), sizes, nil)
     let links = H5Pcreate(chdf5_link_creation())
     let creation = H5Pcreate(chdf5_dataset_creation())
+    H5Pset_obj_track_times(creation, false)
     H5Pset_char_encoding(links, H5T_CSET_UTF8)
     H5Pset_create_intermediate_group(links, 1)
     if let level = options.deflateLevel, tensor.count > 0, !sizes.isEmpty {

@@ -11,7 +11,7 @@ import Glibc
     subcommands: [
       Run.self, Plan.self, Search.self, Prune.self, Distill.self,
       Quantize.self, Pack.self, Convert.self,
-      TeacherLogCommand.self, Diff.self, Eval.self,
+      TeacherLogCommand.self, Collect.self, Diff.self, Eval.self,
       Inspect.self, Verify.self,
       Report.self,
       Generate.self, Tokenize.self, Embed.self, Bench.self,

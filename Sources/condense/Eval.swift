@@ -20,9 +20,21 @@ struct Eval: ParsableCommand {
   @Flag(help: "Print one JSON document.") var json = false
   @OptionGroup(title: "Common") var common: CommonOptions
 
+  func validate() throws {
+    guard measure.teacherLog == nil || reference == nil else {
+      throw ValidationError("--teacher-log is the reference; leave out --reference")
+    }
+  }
+
   func run() throws {
     let progress = common.start()
     let subject = try Model(try source.open(model))
+    if let path = measure.teacherLog {
+      let drift = try TeacherLogEvaluation(path: path, windows: measure.windows)
+        .drift(of: subject) { progress.show("eval", $0) }
+      Terminal.print(json ? drift.json.indentedText : drift.text)
+      return
+    }
     let other = try reference.map { try Model(try source.open($0)) }
     let text = ValidationText(
       text: measure.text, context: measure.context,

@@ -48,6 +48,13 @@ enum ExitStatus {
     case is TokenizerError, is TextError, is DriftError, is JSONError: return malformedInput
     case is QuantizationError, is PruningError, is LayerError: return malformedInput
     case is ExportError: return malformedInput
+    case let error as CollectError:
+      switch error {
+      case .badEndpoint, .keyInTheClear, .noKey: return usage
+      case .badPrompt: return malformedInput
+      case .refused, .gaveUp: return inputOutput
+      case .outOfTime: return interrupted
+      }
     case is EncodingRuleError, is SparsityRuleError, is StructureError, is LowRankError,
       is DistillRequestError:
       return usage

@@ -10,10 +10,16 @@ struct TeacherLogCommand: ParsableCommand {
       One HDF5 file with, for each token: the log-probability of the true next token, the most probable tokens, \
       samples of the whole distribution, log-sum-exp and entropy. docs/teacher-logs.md specifies it. An interrupted \
       run goes on when the same command runs again, and ends in the same bytes.
+
+      The answers of a server, as condense collect or a batch wrote them, are aligned to a student's tokenizer: \
+      condense teacher-log LOG.h5 --from-api ANSWERS.jsonl --student MODEL
       """)
 
-  @Argument(help: "The teacher: a checkpoint folder or a bundle.") var teacher: String
-  @Argument(help: ArgumentHelp("The log to write.", valueName: "log.h5")) var output: String
+  @Argument(
+    help: ArgumentHelp(
+      "The teacher, a checkpoint folder or a bundle (not with --from-api), and the log to write.",
+      valueName: "teacher> <log.h5"))
+  var paths: [String]
   @OptionGroup(title: "Input") var source: InputOptions
   @Option(
     name: .long, parsing: .upToNextOption,
@@ -21,8 +27,10 @@ struct TeacherLogCommand: ParsableCommand {
   var text: [String] = []
   @Option(help: "At most this many tokens, in whole windows from the start; all by default.")
   var tokens: Int?
-  @Option(help: "Tokens of a window.") var context = 256
-  @Option(help: "Most probable tokens of a row, 0 to 256.") var topK = 8
+  @Option(help: "Tokens of a window; 256 by default, with --from-api a whole answer.")
+  var context: Int?
+  @Option(help: "Most probable tokens of a row, 0 to 256; 8 by default, with --from-api 20.")
+  var topK: Int?
   @Option(help: "Samples of a row, 0 to 65535.") var samples = 50
   @Option(help: "Temperature of the samples; everything else is at 1.") var temperature = 1.0
   @Option(
@@ -30,21 +38,55 @@ struct TeacherLogCommand: ParsableCommand {
       "Layers whose outputs are logged too: 0 is the embedding.", valueName: "2,4"))
   var hiddenLayers: String?
   @Option(help: "Seed of the samples.") var seed = 0
+  @Option(help: ArgumentHelp("A server's answers as JSON lines.", valueName: "answers.jsonl"))
+  var fromApi: String?
+  @Option(
+    help: ArgumentHelp(
+      "The model whose tokenizer a server's answers are aligned to.", valueName: "model"))
+  var student: String?
+  @Option(
+    help: ArgumentHelp(
+      "How a chat's message stands in the text, with {role} and {content}; \\n is a line feed.",
+      valueName: "format"))
+  var messageFormat: String?
   @Flag(help: "Replace an existing output.") var force = false
   @Flag(help: "Print one JSON document.") var json = false
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func validate() throws {
-    guard !text.isEmpty else {
-      throw ValidationError("--text FILE is missing: a teacher is logged on a text")
+    if fromApi == nil {
+      guard paths.count == 2 else {
+        throw ValidationError("expected a teacher and a log to write, found \(paths.count) paths")
+      }
+      guard !text.isEmpty else {
+        throw ValidationError("--text FILE is missing: a teacher is logged on a text")
+      }
+      guard student == nil, messageFormat == nil else {
+        throw ValidationError("--student and --message-format go with --from-api")
+      }
+      if let tokens, tokens < context ?? 256 {
+        throw ValidationError(
+          "--tokens is \(tokens); it must be at least a window (\(context ?? 256))")
+      }
+    } else {
+      guard paths.count == 1 else {
+        throw ValidationError(
+          "with --from-api, expected the log to write, found \(paths.count) paths")
+      }
+      guard student != nil else {
+        throw ValidationError("--student MODEL is missing: a server's answers need its tokenizer")
+      }
+      guard text.isEmpty, tokens == nil, hiddenLayers == nil else {
+        throw ValidationError("--text, --tokens and --hidden-layers do not go with --from-api")
+      }
+      guard messageFormat?.contains("{content}") ?? true else {
+        throw ValidationError("--message-format has no {content}")
+      }
     }
-    guard (2...1 << 20).contains(context) else {
+    if let context, !(2...1 << 20).contains(context) {
       throw ValidationError("--context is \(context); it must be 2 to 1048576")
     }
-    if let tokens, tokens < context {
-      throw ValidationError("--tokens is \(tokens); it must be at least a window (\(context))")
-    }
-    guard (0...256).contains(topK) else {
+    if let topK, !(0...256).contains(topK) {
       throw ValidationError("--top-k is \(topK); it must be 0 to 256")
     }
     guard (0...65_535).contains(samples) else {
@@ -70,24 +112,43 @@ struct TeacherLogCommand: ParsableCommand {
 
   func run() throws {
     let progress = common.start()
+    if let fromApi, let student {
+      var request = APILogRequest(path: fromApi)
+      request.context = context
+      request.topCount = topK ?? request.topCount
+      request.messageFormat = messageFormat?.split(
+        separator: "\\n", omittingEmptySubsequences: false
+      ).joined(separator: "\n")
+      let (result, report) = try APILogRun(student: try source.open(student), request: request)
+        .run(output: paths[0], force: force) { progress.show($0, $1) }
+      Self.print(result, api: report, json: json, quiet: common.quiet)
+      return
+    }
     var request = TeacherLogRequest(text: text)
     request.tokens = tokens
-    request.context = context
-    request.topCount = topK
+    request.context = context ?? request.context
+    request.topCount = topK ?? request.topCount
     request.sampleCount = samples
     request.temperature = temperature
     request.hiddenLayers = try layers()
     request.seed = seed
-    let result = try TeacherLogRun(teacher: try source.open(teacher), request: request)
-      .run(output: output, force: force) { progress.show($0, $1) }
+    let result = try TeacherLogRun(teacher: try source.open(paths[0]), request: request)
+      .run(output: paths[1], force: force) { progress.show($0, $1) }
     Self.print(result, asked: tokens, json: json, quiet: common.quiet)
   }
 
-  static func print(_ result: TeacherLogResult, asked: Int?, json: Bool, quiet: Bool) {
+  private static func print(
+    _ result: TeacherLogResult, asked: Int? = nil, api: APILogReport? = nil, json: Bool, quiet: Bool
+  ) {
     if json {
-      Terminal.print(result.json(asked: asked).indentedText)
+      var document = result.json(asked: asked)
+      if let api, var object = document.object {
+        object["import"] = api.json
+        document = .object(object)
+      }
+      Terminal.print(document.indentedText)
     } else if !quiet {
-      Terminal.print(result.text(asked: asked))
+      Terminal.print(result.text(asked: asked) + (api.map { "\n" + $0.text } ?? ""))
     }
   }
 }

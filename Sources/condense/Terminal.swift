@@ -114,10 +114,17 @@ struct MeasureOptions: ParsableArguments {
   @Option(help: "At most this many windows or sentences, from the start.") var windows: Int?
   @Option(help: ArgumentHelp("Labelled pairs: sentence1,sentence2,score.", valueName: "file.csv"))
   var pairs: String?
+  @Option(
+    help: ArgumentHelp(
+      "A teacher log to measure against, on its own text.", valueName: "log.h5"))
+  var teacherLog: String?
 
   func validate() throws {
-    guard !text.isEmpty || pairs != nil else {
+    guard !text.isEmpty || pairs != nil || teacherLog != nil else {
       throw ValidationError("--text FILE is missing: a model is measured on a text")
+    }
+    guard teacherLog == nil || text.isEmpty && pairs == nil else {
+      throw ValidationError("--teacher-log brings its own text; leave out --text and --pairs")
     }
     guard (2...1 << 20).contains(context) else {
       throw ValidationError("--context is \(context); it must be 2 to 1048576")

@@ -57,6 +57,19 @@ import Testing
     #expect(closure.contains("Tensors") && closure.contains("Crypto"))
   }
 
+  /// One file speaks to a network, for one command.
+  @Test func oneFileSpeaksToANetwork() throws {
+    let root = TestData.root + "Sources"
+    let files = try FileManager.default.subpathsOfDirectory(atPath: root).filter {
+      $0.hasSuffix(".swift")
+    }
+    let found = try files.filter {
+      let text = try String(contentsOfFile: root + "/" + $0, encoding: .utf8)
+      return text.contains("FoundationNetworking") || text.contains("URLSession(")
+    }
+    #expect(found == ["Pipeline/Collect/HTTPClient.swift"])
+  }
+
   @Test func noTargetIsADrawer() throws {
     let drawers = ["common", "core", "util", "helper", "misc", "shared"]
     for name in try PackageModules().dependencies.keys {

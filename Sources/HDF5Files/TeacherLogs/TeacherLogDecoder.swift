@@ -17,6 +17,7 @@ struct TeacherLogDecoder: Sendable {
   private let hasHighBits: Bool
   private let noneRank: Int
   private let countBytes: Int
+  private let nats: [Float]
 
   init(manifest: TeacherLogManifest, ids: [Int32]) {
     let layout = TeacherLogLayout(manifest: manifest)
@@ -25,6 +26,7 @@ struct TeacherLogDecoder: Sendable {
     hasHighBits = layout.hasHighBits
     noneRank = layout.noneRank
     countBytes = layout.countType.byteCount
+    nats = TeacherLogSteps(resolution: manifest.resolution).nats
   }
 
   /// What is wrong with a window, and in which column.
@@ -43,7 +45,7 @@ struct TeacherLogDecoder: Sendable {
   func window(
     _ sizes: Sizes, _ columns: [String: [UInt8]]
   ) throws(Failure) -> TeacherLogWindow {
-    let k = manifest.topCount, rows = sizes.rows, steps = Float(manifest.resolution)
+    let k = manifest.topCount, rows = sizes.rows
     let ranks = self.ranks(columns, TeacherLogLayout.tokens, count: sizes.tokens)
     var tokens: [Int32] = []
     tokens.reserveCapacity(ranks.count)
@@ -67,11 +69,11 @@ struct TeacherLogDecoder: Sendable {
           }
           sum += steps16[index]
           window.topTokens.append(own)
-          window.topLogProbabilities.append(-Float(sum) / steps)
+          window.topLogProbabilities.append(-(try value(sum, TeacherLogLayout.topLogProbability)))
         }
       }
     }
-    try decodeScalars(into: &window, columns, steps: steps)
+    try decodeScalars(into: &window, columns)
     if manifest.sampleCount > 0 { try decodeSamples(into: &window, columns) }
     for layer in manifest.hiddenLayers {
       let name = TeacherLogLayout.hidden(layer)
@@ -86,13 +88,13 @@ struct TeacherLogDecoder: Sendable {
   }
 
   private func decodeScalars(
-    into window: inout TeacherLogWindow, _ columns: [String: [UInt8]], steps: Float
+    into window: inout TeacherLogWindow, _ columns: [String: [UInt8]]
   ) throws(Failure) {
     let k = manifest.topCount, rows = window.rows.count
     let truth = numbers(columns, TeacherLogLayout.true_, bytes: 2)
     for row in 0..<rows {
       guard truth[row] == TeacherLogLayout.inList else {
-        window.trueLogProbabilities.append(-Float(truth[row]) / steps)
+        window.trueLogProbabilities.append(-(try value(truth[row], TeacherLogLayout.true_)))
         continue
       }
       let next = window.tokens[window.rows.lowerBound + row + 1]
@@ -101,8 +103,8 @@ struct TeacherLogDecoder: Sendable {
       }
       window.trueLogProbabilities.append(window.topLogProbabilities[place])
     }
-    window.entropies = numbers(columns, TeacherLogLayout.entropy, bytes: 2).map {
-      Float($0) / steps
+    for step in numbers(columns, TeacherLogLayout.entropy, bytes: 2) {
+      window.entropies.append(try value(step, TeacherLogLayout.entropy))
     }
     window.logSumExps = try floats(columns, TeacherLogLayout.logSumExp)
     if manifest.hasOtherMass {
@@ -172,6 +174,12 @@ struct TeacherLogDecoder: Sendable {
       if byte < 128 { return value }
     }
     return nil
+  }
+
+  /// The nats of a step.
+  private func value(_ step: Int, _ column: String) throws(Failure) -> Float {
+    guard step < nats.count else { throw Self.damaged(column, "step \(step) of \(nats.count)") }
+    return nats[step]
   }
 
   private func id(_ rank: Int, _ column: String) throws(Failure) -> Int32 {

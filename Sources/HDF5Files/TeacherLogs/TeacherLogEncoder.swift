@@ -8,14 +8,14 @@ struct TeacherLogEncoder {
   let layout: TeacherLogLayout
   /// The rank of each id.
   let ranks: [Int32]
-  private let steps: Float
+  private let steps: TeacherLogSteps
 
   init(manifest: TeacherLogManifest, ids: [Int32]) {
     layout = TeacherLogLayout(manifest: manifest)
     var ranks = [Int32](repeating: 0, count: ids.count)
     for (rank, id) in ids.enumerated() { ranks[Int(id)] = Int32(rank) }
     self.ranks = ranks
-    steps = Float(manifest.resolution)
+    steps = TeacherLogSteps(resolution: manifest.resolution)
   }
 
   /// The ids by falling frequency, equal ones ascending.
@@ -55,11 +55,14 @@ struct TeacherLogEncoder {
       let next = window.tokens[window.rows.lowerBound + row + 1]
       let isListed = window.topTokens[list].contains(next)
       Self.put(
-        isListed ? TeacherLogLayout.inList : step(-window.trueLogProbabilities[row]), into: &truth)
-      let sum = (window.logSumExps[row] * steps).rounded() / steps
+        isListed ? TeacherLogLayout.inList : steps.step(-window.trueLogProbabilities[row]),
+        into: &truth)
+      let sum =
+        (window.logSumExps[row] * TeacherLogLayout.sumSteps).rounded()
+        / TeacherLogLayout.sumSteps
       Self.put(Int(sum.bitPattern & 0xFFFF), into: &sums)
       Self.put(Int(sum.bitPattern >> 16), into: &sums)
-      Self.put(step(window.entropies[row]), into: &entropies)
+      Self.put(steps.step(window.entropies[row]), into: &entropies)
       var before = 0
       for index in list {
         let id = window.topTokens[index]
@@ -69,11 +72,10 @@ struct TeacherLogEncoder {
           continue
         }
         put(Int(ranks[Int(id)]))
-        // Of rounded numbers, so that differences add up to them again.
-        let own = max(before, Int((-window.topLogProbabilities[index] * steps).rounded()))
-        let difference = min(own - before, TeacherLogLayout.largestStep)
-        Self.put(difference, into: &logs)
-        before += difference
+        // Of steps, so that differences add up to them again.
+        let own = max(before, steps.step(-window.topLogProbabilities[index]))
+        Self.put(own - before, into: &logs)
+        before = own
       }
       if manifest.sampleCount > 0 {
         encodeSamples(of: row, window, list, &counts, &tail)
@@ -150,11 +152,6 @@ struct TeacherLogEncoder {
       tail.put(rank - before)
       before = rank
     }
-  }
-
-  /// A number of nats, at least 0, in steps.
-  private func step(_ value: Float) -> Int {
-    Int(min(max(value * steps, 0).rounded(), Float(TeacherLogLayout.largestStep)))
   }
 
   private static func put(_ value: Int, into bytes: inout [UInt8]) {

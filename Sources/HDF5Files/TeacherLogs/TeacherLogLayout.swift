@@ -4,7 +4,7 @@
 //   ids                   u32 [vocabulary]   the id of each rank; every id below is a rank in this list
 //   tokens                u16 [tokens]       the windows' tokens, one window after the other
 //   true                  u16 [rows]         −log p of the next token in steps; 65535: as in the list
-//   log_sum_exp           f32 [rows]         rounded to steps
+//   log_sum_exp           f32 [rows]         rounded to 1/256
 //   entropy               u16 [rows]         in steps
 //   top                   u16 [rows, k]      the most probable tokens; 65535 (all bits set): none
 //   top_log_probability   u16 [rows, k]      −log p in steps, of each entry less that of the entry before it
@@ -33,8 +33,8 @@ struct TeacherLogLayout {
   static let windowFields = 5
   /// −log p that is not stored, as it stands in the list.
   static let inList = 65_535
-  /// The largest stored number of steps.
-  static let largestStep = 65_534
+  /// A log-sum-exp is a multiple of 1 over this.
+  static let sumSteps: Float = 256
 
   static func hidden(_ layer: Int) -> String { "hidden_\(layer)" }
 

@@ -44,8 +44,8 @@ public struct TeacherLogManifest: Sendable, Equatable {
   public var temperature: Double
   /// The seed of the samples.
   public var seed: Int
-  /// Steps a nat in which log-probabilities and entropies are stored.
-  public var resolution = 256
+  /// How finely log-probabilities and entropies are stored: `TeacherLogSteps`.
+  public var resolution = 640
   /// Tokens of all windows.
   public var tokens = 0
   /// Logged predictions of all windows.
