@@ -63,13 +63,13 @@ public final class BlockReconstruction {
     _ student: TrainedModel, teacher: any Network, windows: [[Int32]], options: BlockOptions,
     store: ((Int) -> TrainingStore)? = nil
   ) throws {
-    guard student.network.sublayers.count == teacher.sublayers.count,
+    guard student.network.layerBranches.count == teacher.layerBranches.count,
       student.network.embedding.matrix.inputs == teacher.embedding.matrix.inputs
     else {
       throw DistillationError.needsTeacher(
         what:
-          "blocks are compared one by one: the teacher has \(teacher.sublayers.count / 2) of width "
-          + "\(teacher.embedding.matrix.inputs), the student \(student.network.sublayers.count / 2) of width "
+          "blocks are compared one by one: the teacher has \(teacher.layerBranches.count) of width "
+          + "\(teacher.embedding.matrix.inputs), the student \(student.network.layerBranches.count) of width "
           + "\(student.network.embedding.matrix.inputs)")
     }
     self.student = student.network
@@ -92,7 +92,7 @@ public final class BlockReconstruction {
     var own = batches.map { student.embed($0, position: 0) }
     var others = batches.map { teacher.embed($0, position: 0) }
     var outcomes: [BlockOutcome] = []
-    for block in 0..<student.sublayers.count / 2 {
+    for block in student.layerBranches.indices {
       for (index, batch) in batches.enumerated() {
         others[index] = Self.run(teacher, block, others[index], batch)
       }
@@ -110,7 +110,7 @@ public final class BlockReconstruction {
     _ network: any Network, _ block: Int, _ stream: Matrix, _ batch: TokenBatch
   ) -> Matrix {
     var hidden = stream
-    for sublayer in network.sublayers[2 * block..<2 * block + 2] {
+    for sublayer in network.sublayers[network.layerBranches[block]] {
       hidden = sublayer.run(hidden, batch, cache: nil, inputOf: nil)
     }
     return hidden
@@ -119,7 +119,7 @@ public final class BlockReconstruction {
   private func tune(
     _ block: Int, _ inputs: [Matrix], targets: [Matrix], _ progress: (Double) -> Void
   ) throws -> BlockOutcome {
-    let branches = student.sublayers[2 * block..<2 * block + 2]
+    let branches = student.sublayers[student.layerBranches[block]]
     let names = Set(branches.flatMap { $0.groups.flatMap { $0.map(\.weightName) } })
     let model = TrainedModel(
       student, weights: weights.filter { names.contains($0.layer.weightName) },

@@ -33,8 +33,9 @@ extension DistillationObjective {
     // A tape keeps what is asked for; nobody walks it.
     let own = TokenBatch(batch.sequences.map { Array(batch.tokens[$0]) }, tape: tape)
     var layers: [Int: Matrix] = [:]
+    let ends = needsStreams ? teacher.layerBranches.map { $0.upperBound - 1 } : []
     let hidden = teacher.hidden(own) { branch, stream in
-      if needsStreams, branch % 2 == 1 { layers[branch / 2] = stream.unrecorded }
+      if let layer = ends.firstIndex(of: branch) { layers[layer] = stream.unrecorded }
     }
     var relations: [Int: [Matrix]] = [:]
     for (index, names) in kept.enumerated() where !names.isEmpty {
@@ -61,7 +62,7 @@ extension DistillationObjective {
           throw .needsTeacher(
             what:
               "the stream behind layer \(teacherLayer) of the teacher is not known: give --teacher, or log it with "
-              + "condense teacher-log --hidden-layers \(teacherLayer)")
+              + "condense teacher-log --hidden-layers \(teacherLayer + 1)")
         }
         let projection = projections[index]
         let result = StreamLoss.apply(
@@ -94,7 +95,8 @@ extension DistillationObjective {
   private static func logged(_ windows: [TrainingWindow], _ layer: Int) -> Matrix? {
     var parts: [Matrix] = []
     for window in windows {
-      guard let own = window.log?.hidden[layer], own.rows >= window.tokens.count - 1 else {
+      // A log counts layers from 1: 0 is the embedding.
+      guard let own = window.log?.hidden[layer + 1], own.rows >= window.tokens.count - 1 else {
         return nil
       }
       parts.append(own.rows(0..<window.tokens.count - 1))

@@ -59,10 +59,12 @@ struct DistillationObjective {
         continue
       }
       let layer = isTeacher ? teacher : student
-      guard layer * 2 < model.sublayers.count else {
-        throw .noSuchLayer(asked: layer, layers: model.sublayers.count / 2)
-      }
-      kept.append((model.sublayers[2 * layer].groups.first ?? []).map(\.name))
+      let layers = model.layerBranches
+      guard layers.indices.contains(layer),
+        let group = model.sublayers[layers[layer]].lazy.compactMap({ $0.groups.first })
+          .first(where: { $0.count == 3 })
+      else { throw .noSuchLayer(asked: layer, layers: layers.count) }
+      kept.append(group.map(\.name))
     }
     return kept
   }
@@ -76,8 +78,9 @@ struct DistillationObjective {
     let tape = observer.map { _ in GradientTape(keeping: Set(kept.flatMap { $0 })) }
     let batch = Self.batch(windows, tape: tape, recomputes: options.recomputes && !hasInside)
     var streams: [Int: Matrix] = [:]
+    let ends = hasInside ? model.layerBranches.map { $0.upperBound - 1 } : []
     let hidden = model.hidden(batch) { branch, stream in
-      if hasInside, branch % 2 == 1 { streams[branch / 2] = stream }
+      if let layer = ends.firstIndex(of: branch) { streams[layer] = stream }
     }
     var sums = LossSums()
     var also: [(result: Matrix, gradient: Matrix)] = []

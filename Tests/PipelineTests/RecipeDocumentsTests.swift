@@ -42,7 +42,7 @@ import Testing
   @Test func theSchemaKnowsEveryKeyAndItsDefault() throws {
     let schema = Recipe.jsonSchema
     let stages = schema["properties"]?["stages"]?["items"]?["properties"]
-    #expect(stages?.object?.keys == ["prune", "quantize", "pack"])
+    #expect(stages?.object?.keys == ["prune", "distill", "quantize", "pack"])
     let quantize = stages?["quantize"]
     #expect(quantize?["required"] == ["encoding"])
     #expect(quantize?["properties"]?["block-size"]?["default"] == 128)

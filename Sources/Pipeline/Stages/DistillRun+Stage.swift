@@ -8,13 +8,10 @@ import Networks
 import Tensors
 
 extension DistillRun: FolderStage {
+  static let kind = "distill"
   var options: JSONValue { request.json }
-
-  func loadCalibration(progress: (String, Double) -> Void) throws -> LoadedCalibration? { nil }
-
-  func key(inputHash: String, calibration: JSONValue) -> String {
-    key(inputHash: inputHash, sources: calibration)
-  }
+  /// What it reads are logs, texts and a teacher: `sources`.
+  var calibrationRequest: CalibrationRequest? { nil }
 
   func run(
     output path: String, force: Bool, inputHash: String?, hasDrift: Bool,
@@ -74,7 +71,7 @@ extension DistillRun: FolderStage {
     let zero = ValidationPoint(divergence: 0, text: 0)
     let work: DistillWork
     if request.blocks != nil {
-      let blocks = try FamilyRegistry.network(of: plan.source).sublayers.count / 2
+      let blocks = try FamilyRegistry.network(of: plan.source).layerBranches.count
       work = .blocks((0..<blocks).map { BlockOutcome(block: $0, before: 0, after: 0) })
     } else {
       work = .training(

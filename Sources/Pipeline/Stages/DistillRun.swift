@@ -33,16 +33,6 @@ public struct DistillRun {
     return try StudentConfiguration(path: path).checkpoint(of: input)
   }
 
-  /// The hash of everything that the result depends on.
-  func key(inputHash: String, sources: JSONValue) -> String {
-    var hash = ContentHash()
-    for part in [
-      toolVersion, "distill", BLAS.description, inputHash, request.json.compactText,
-      sources.compactText,
-    ] { hash.update(part) }
-    return hash.digits
-  }
-
   /// Hashes of logs, texts and teacher.
   func sources() throws -> JSONValue {
     var object = JSONObject()
@@ -87,7 +77,7 @@ public struct DistillRun {
     let student = try student()
     let inputHash = try inputHash ?? contentHash(of: input)
     let sources = try sources()
-    let key = key(inputHash: inputHash, sources: sources)
+    let key = key(inputHash: inputHash, calibration: sources)
     guard let output = try StageOutput(path: path, key: key, force: force) else { return nil }
     do {
       let codes = try startingCodes(student)
