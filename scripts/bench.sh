@@ -73,3 +73,16 @@ measure "condense generate, 200 tokens" "$condense" generate "$work/q.condensed"
 
 echo; echo "tokenize, English, 18.7 MB"
 measure "condense tokenize, one thread" "$condense" tokenize "$shared/models/lm-6m" --text "$shared/data/books-train.txt" --threads 1
+
+echo; echo "training steps, lm-29m, batch 8 x 256, AdamW, float32"
+measure "condense distill, whole process" "$condense" distill "$shared/models/lm-29m" "$work/out" \
+  --text "$shared/data/books-calibration.txt" --tokens 20400 --validation-windows 1 --validations 1 \
+  --learning-rate 1e-4 --progress jsonl --threads "$threads"
+echo "  of that: $(grep -o '[0-9]* tokens/s' "$work/log" | tail -1)"
+if [ -x "$peers/hf/bin/python" ]; then
+  measure "PyTorch, whole process" "$peers/hf/bin/python" scripts/peer_train.py \
+    "$shared/models/lm-29m" "$shared/data/books-calibration.txt" "$threads" 8 256 10
+  echo "  of that: $(tail -1 "$work/log")"
+else
+  echo "PyTorch: left out, no virtual environment 'hf' in PEERS"
+fi
