@@ -2,7 +2,44 @@
 
 #include "chunk_table.h"
 
-#include <stddef.h>
+#include <stdio.h>
+
+const char *hdf5_refusal(hid_t creation, char *text, size_t size) {
+  if (H5Pget_layout(creation) == H5D_VIRTUAL) return "a dataset made of other files' datasets";
+  if (H5Pget_external_count(creation) > 0) return "a dataset whose elements lie in another file";
+  int filters = H5Pget_nfilters(creation);
+  for (int i = 0; i < filters; ++i) {
+    unsigned flags, configuration;
+    size_t values = 0;
+    char name[64] = "";
+    H5Z_filter_t filter =
+        H5Pget_filter2(creation, (unsigned)i, &flags, &values, NULL, sizeof name, name,
+                       &configuration);
+    switch (filter) {
+      case H5Z_FILTER_DEFLATE:
+      case H5Z_FILTER_SHUFFLE:
+      case H5Z_FILTER_FLETCHER32:
+      case H5Z_FILTER_NBIT:
+      case H5Z_FILTER_SCALEOFFSET: continue;
+      default:
+        name[sizeof name - 1] = 0;
+        snprintf(text, size, "filter %d%s%s%s", (int)filter, *name ? " (" : "", name,
+                 *name ? ")" : "");
+        return text;
+    }
+  }
+  return NULL;
+}
+
+uint64_t hdf5_chunk_bytes(hid_t creation, size_t element) {
+  hsize_t sizes[H5S_MAX_RANK];
+  if (H5Pget_layout(creation) != H5D_CHUNKED) return 0;
+  int rank = H5Pget_chunk(creation, H5S_MAX_RANK, sizes);
+  uint64_t bytes = element;
+  for (int i = 0; i < rank; ++i)
+    if (__builtin_mul_overflow(bytes, (uint64_t)sizes[i], &bytes)) return UINT64_MAX;
+  return bytes;
+}
 
 // What precedes the chunks: rank and sizes, filters, the number of chunks.
 struct description {

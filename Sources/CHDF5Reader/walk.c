@@ -98,45 +98,6 @@ static void put_error(struct walk *w, const char *fallback) {
 
 // MARK: - Datasets
 
-// Why a dataset is not read, or NULL.
-static const char *refusal(hid_t creation, char *text, size_t size) {
-  if (H5Pget_layout(creation) == H5D_VIRTUAL) return "a dataset made of other files' datasets";
-  if (H5Pget_external_count(creation) > 0) return "a dataset whose elements lie in another file";
-  int filters = H5Pget_nfilters(creation);
-  for (int i = 0; i < filters; ++i) {
-    unsigned flags, configuration;
-    size_t values = 0;
-    char name[64] = "";
-    H5Z_filter_t filter =
-        H5Pget_filter2(creation, (unsigned)i, &flags, &values, NULL, sizeof name, name,
-                       &configuration);
-    switch (filter) {
-      case H5Z_FILTER_DEFLATE:
-      case H5Z_FILTER_SHUFFLE:
-      case H5Z_FILTER_FLETCHER32:
-      case H5Z_FILTER_NBIT:
-      case H5Z_FILTER_SCALEOFFSET: continue;
-      default:
-        name[sizeof name - 1] = 0;
-        snprintf(text, size, "filter %d%s%s%s", (int)filter, *name ? " (" : "", name,
-                 *name ? ")" : "");
-        return text;
-    }
-  }
-  return NULL;
-}
-
-// Bytes of one chunk; 0 for other layouts.
-static uint64_t chunk_bytes(hid_t creation, size_t element) {
-  hsize_t sizes[H5S_MAX_RANK];
-  if (H5Pget_layout(creation) != H5D_CHUNKED) return 0;
-  int rank = H5Pget_chunk(creation, H5S_MAX_RANK, sizes);
-  uint64_t bytes = element;
-  for (int i = 0; i < rank; ++i)
-    if (__builtin_mul_overflow(bytes, (uint64_t)sizes[i], &bytes)) return UINT64_MAX;
-  return bytes;
-}
-
 static void read_elements(struct walk *w, hid_t dataset, hid_t type, struct hdf5_record record,
                           const hsize_t *shape) {
   struct hdf5_record *written = put(w, record, shape, w->path, w->path_length, NULL, 0);
@@ -181,7 +142,7 @@ static void walk_dataset(struct walk *w, hid_t dataset) {
   }
   H5T_class_t class = H5Tget_class(type);
   int element = hdf5_element_type(type, class);
-  const char *reason = refusal(creation, text, sizeof text);
+  const char *reason = hdf5_refusal(creation, text, sizeof text);
   if (element < 0) {
     snprintf(text, sizeof text, "%s of %zu bytes",
              class == H5T_FLOAT ? "floats" : class == H5T_INTEGER ? "integers" : hdf5_class_name(class),
@@ -227,7 +188,7 @@ static void walk_dataset(struct walk *w, hid_t dataset) {
     list_chunks(w, dataset, record, shape);
     goto done;
   }
-  uint64_t chunk = chunk_bytes(creation, size);
+  uint64_t chunk = hdf5_chunk_bytes(creation, size);
   record.is_big_endian = 0;
   record.kind = HDF5_RECORD_DECODED;
   if (record.bytes > w->limit || chunk > w->limit) {
@@ -388,6 +349,10 @@ static herr_t image_free(void *bytes, H5FD_file_image_op_t op, void *data) {
 }
 static void *data_copy(void *data) { return data; }
 static herr_t data_free(void *data) { return (void)data, 0; }
+
+// At the program's end the library would close what is open, and it crashes on a file that a full disk cut off. Whoever
+// opens a file here closes it; this must be said before the library's first use.
+__attribute__((constructor)) static void close_nothing_at_exit(void) { H5dont_atexit(); }
 
 void hdf5_prepare(void) {
   H5open();
