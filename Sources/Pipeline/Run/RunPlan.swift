@@ -90,7 +90,7 @@ public struct RunPlan: Sendable {
         stages.append(
           Stage(
             name: entry.name.value, kind: entry.kind, hits: [],
-            byteCount: plan.layout.byteCount, fileName: nil))
+            byteCount: plan.layout.byteCount, fileName: nil, estimate: estimate))
         lineage = try stage.plannedLineage(plan, parent: lineage)
         current = PlannedCheckpoint(plan, original: original)
       case let options as PackStageOptions:
