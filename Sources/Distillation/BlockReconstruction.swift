@@ -29,6 +29,11 @@ public struct BlockOptions: Sendable, Equatable {
 
   /// The defaults.
   public init() {}
+
+  /// The peak learning rate that suits what is trained.
+  public static func learningRate(_ parts: TrainedParts) -> Double {
+    parts == .scales ? 5e-3 : 2e-4
+  }
 }
 
 /// What became of a block.

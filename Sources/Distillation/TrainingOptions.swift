@@ -77,7 +77,12 @@ public struct TrainingOptions: Sendable, Equatable {
 
   /// The peak learning rate that suits what is trained. Lion's steps have one size, so that they are a fifth.
   public static func learningRate(_ parts: TrainedParts, _ optimizer: OptimizerName) -> Double {
-    let rate = parts == .scales || parts == .quantized ? 2e-4 : 1e-3
+    let rate =
+      switch parts {
+      case .all, .adapters: 1e-3
+      case .scales: 5e-3
+      case .quantized: 3e-4
+      }
     return optimizer == .lion ? rate / 5 : rate
   }
 

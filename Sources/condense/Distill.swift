@@ -98,7 +98,7 @@ struct Distill: ParsableCommand {
       var blocks = BlockOptions()
       blocks.passes = passes ?? blocks.passes
       blocks.batch = training.batch ?? blocks.batch
-      blocks.learningRate = training.learningRate ?? blocks.learningRate
+      blocks.learningRate = training.learningRate ?? BlockOptions.learningRate(train)
       blocks.scaleRate = training.scaleRate ?? blocks.scaleRate
       blocks.optimizer = training.optimizer ?? blocks.optimizer
       blocks.seed = UInt64(training.seed ?? 0)

@@ -103,7 +103,8 @@ struct TrainingArguments: ParsableArguments {
   @Option(help: "Windows that run through the network at once (default: 8).") var batch: Int?
   @Option(help: "Batches whose gradients add up to one step (default: 1).") var accumulation: Int?
   @Option(help: "adamw, lion or muon (default: adamw).") var optimizer: OptimizerName?
-  @Option(help: "Peak learning rate (default: 0.001; scales and quantized 0.0002; lion a fifth).")
+  @Option(
+    help: "Peak learning rate (default: 0.001; scales 0.005, quantized 0.0003; lion a fifth).")
   var learningRate: Double?
   @Option(help: "Learning rate of steps and zero points, as a multiple (default: 1).")
   var scaleRate: Double?

@@ -107,11 +107,11 @@ import Testing
     let quantized = try run(
       "quantize", Samples.quickstart, input, "--method", "rtn", "--encoding", "int2-g64")
     try #require(quantized.status == 0, "\(quantized.error)")
-    for train in ["scales", "quantized"] {
+    for (train, rate) in [("scales", "0.005"), ("quantized", "0.0003")] {
       let output = folder.file(train)
       let result = try run(
         "distill", input, output, "--logs", log, "--train", train, "--tokens", "3000", "--batch",
-        "4", "--validations", "3", "--validation-windows", "8", "--learning-rate", "0.001",
+        "4", "--validations", "3", "--validation-windows", "8", "--learning-rate", rate,
         "--json")
       try #require(result.status == 0, "\(result.error)")
       let training = try JSONValue(parsing: result.output)["training"]

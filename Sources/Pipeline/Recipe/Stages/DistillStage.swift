@@ -130,7 +130,8 @@ public struct DistillStageOptions: StageOptions {
       .init("optimizer", \.optimizer, .choice(), "How parameters follow their gradients."),
       .init(
         "learning-rate", \.learningRate, .optional(.number(0...1e3)),
-        "The peak. Default: 0.001, for scales and quantized 0.0002, for lion a fifth of that."),
+        "The peak. Default: 0.001, for scales 0.005, for quantized 0.0003, for lion a fifth of that."
+      ),
       .init(
         "scale-rate", \.scaleRate, .number(0...1e6),
         "The learning rate of steps and zero points, as a multiple."),
@@ -207,7 +208,7 @@ extension DistillStageOptions {
       var blocks = BlockOptions()
       blocks.passes = passes
       blocks.batch = batch
-      blocks.learningRate = learningRate ?? blocks.learningRate
+      blocks.learningRate = learningRate ?? BlockOptions.learningRate(train)
       blocks.scaleRate = scaleRate
       blocks.optimizer = optimizer
       blocks.seed = UInt64(seed)
