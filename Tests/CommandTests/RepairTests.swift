@@ -34,14 +34,15 @@ import Testing
     ]
     let plain = try quantize("plain", calibrated + ["--quiet"])
     #expect(plain.status == 0, "\(plain.error)")
-    let repaired = try quantize("repaired", calibrated + ["--repair-rank", "8", "--quiet"])
+    let repaired = try quantize("repaired", calibrated + ["--repair-rank", "16", "--quiet"])
     #expect(repaired.status == 0, "\(repaired.error)")
     let lineage = try json("repaired/lineage.json")
-    #expect(lineage["options"]?["repair-rank"]?.integer == 8)
+    #expect(lineage["options"]?["repair-rank"]?.integer == 16)
     let layers = lineage["work"]?["layers"]?.array ?? []
     let before = try json("plain/lineage.json")["work"]?["layers"]?.array ?? []
     #expect(layers.count == before.count && !layers.isEmpty)
-    #expect(layers.allSatisfy { $0["encoding"]?.string == "int2-g64+r8-f16" })
+    #expect(layers.allSatisfy { $0["encoding"]?.string == "int2-g64+r16-f16" })
+    // Two bits are rounded otherwise by every BLAS kernel; at rank 16 the gain is far larger than that.
     let ratio = try drift("repaired") / drift("plain")
     #expect(ratio < 0.9, "\(ratio)")
 
@@ -56,7 +57,7 @@ import Testing
       "pack", folder.file("repaired"), folder.file("r.gguf"), "--format", "gguf",
     ])
     #expect(refused.status == 65, "\(refused.error)")
-    #expect(refused.error.contains("int2-g64+r8-f16 has no equal in GGUF"), "\(refused.error)")
+    #expect(refused.error.contains("int2-g64+r16-f16 has no equal in GGUF"), "\(refused.error)")
   }
 
   /// A name does what the option does, one tensor at a time; rounding needs no text.
