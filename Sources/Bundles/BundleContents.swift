@@ -56,9 +56,8 @@ public struct BundleContents: Checkpoint {
     self.items = items
     itemsByName = Dictionary(items.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     var seen: Set<String> = []
-    files = try source.sideFileNames.filter { name in
-      !WeightFileNames.suffixes.contains { name.hasSuffix($0) }
-    }.map { name in
+    let others = source.otherWeightFiles
+    files = try source.sideFileNames.filter { !others.contains($0) }.map { name in
       // Two names that Swift holds equal although their bytes differ cannot both be looked up.
       guard seen.insert(name).inserted else {
         throw CheckpointError(path: source.path, tensor: name, .duplicateTensor(other: name))

@@ -1,5 +1,7 @@
 // The file formats that hold a model. A new one is a file and a line here.
 
+import JSONDocuments
+
 /// A file format that holds a model.
 public protocol CheckpointFormat {
   /// What messages call the format, such as `GGUF file`.
@@ -18,6 +20,22 @@ public enum WeightFileNames {
   public static let suffixes = [
     ".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".tflite",
   ]
+}
+
+extension Checkpoint {
+  /// The side files that an output leaves out: the same weights in other formats. Weights in a folder that
+  /// `modules.json` of sentence-transformers names are a layer of the model, and no such file.
+  public var otherWeightFiles: Set<String> {
+    let modules =
+      sideFileNames.contains("modules.json")
+      ? (try? JSONValue(parsing: sideFile("modules.json")))?.array ?? [] : []
+    let folders = modules.compactMap { $0["path"]?.string }.filter { !$0.isEmpty }
+    return Set(
+      sideFileNames.filter { name in
+        WeightFileNames.suffixes.contains { name.hasSuffix($0) }
+          && !folders.contains { name == $0 + "/" + CheckpointFolder.weightsName }
+      })
+  }
 }
 
 /// The formats that need nothing but this module, in the order in which they are asked.

@@ -28,7 +28,8 @@ public enum SelfTest {
   /// A self-test of the size that `make` gives, without running the network.
   public static func placeholder(for network: any Network) -> BundleManifest.SelfTest {
     let outputs =
-      network is any LanguageModel ? network.vocabularySize : network.embedding.matrix.inputs
+      (network as? any TextEncoder)?.embeddingWidth
+      ?? (network is any LanguageModel ? network.vocabularySize : network.embedding.matrix.inputs)
     let count = min(kept, outputs)
     return BundleManifest.SelfTest(
       inputIds: [Int32](repeating: 0, count: min(length, network.contextLimit)),

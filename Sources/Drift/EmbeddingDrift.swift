@@ -18,6 +18,8 @@ public struct EmbeddingDrift: Sendable, Equatable {
   public let sentences: Int
   /// Nil without a reference.
   public let cosine: Cosine?
+  /// Nearest neighbours in common; nil without a reference, and for less than two sentences.
+  public let neighbours: NeighbourOverlap?
   /// Rank correlation with the labels, 0…100; nil without pairs.
   public let spearman: Double?
   /// The reference's; nil without a reference or pairs.
@@ -27,6 +29,7 @@ public struct EmbeddingDrift: Sendable, Equatable {
   public static func zero(hasPairs: Bool) -> EmbeddingDrift {
     EmbeddingDrift(
       sentences: 0, cosine: .init(mean: 0, p01: 0, min: 0, interval: 0...0),
+      neighbours: .init(count: NeighbourOverlap.usualCount, mean: 0, interval: 0...0),
       spearman: hasPairs ? 0 : nil, referenceSpearman: hasPairs ? 0 : nil)
   }
 
@@ -40,6 +43,12 @@ public struct EmbeddingDrift: Sendable, Equatable {
         "ci95": JSONValue(cosine.interval),
       ]
     }
+    if let neighbours {
+      object["neighbours"] = [
+        "count": .integer(neighbours.count), "mean": .number(neighbours.mean),
+        "ci95": JSONValue(neighbours.interval),
+      ]
+    }
     if let spearman { object["spearman"] = .number(spearman) }
     if let referenceSpearman { object["reference_spearman"] = .number(referenceSpearman) }
     return .object(object)
@@ -51,6 +60,14 @@ public struct EmbeddingDrift: Sendable, Equatable {
     self.sentences = sentences
     spearman = json["spearman"]?.number
     referenceSpearman = json["reference_spearman"]?.number
+    if let figures = json["neighbours"] {
+      guard let count = figures["count"]?.integer, let mean = figures["mean"]?.number,
+        let interval = ClosedRange(json: figures["ci95"])
+      else { return nil }
+      neighbours = NeighbourOverlap(count: count, mean: mean, interval: interval)
+    } else {
+      neighbours = nil
+    }
     guard let figures = json["cosine"] else {
       cosine = nil
       return
@@ -61,9 +78,13 @@ public struct EmbeddingDrift: Sendable, Equatable {
     cosine = Cosine(mean: mean, p01: p01, min: min, interval: interval)
   }
 
-  init(sentences: Int, cosine: Cosine?, spearman: Double?, referenceSpearman: Double?) {
+  init(
+    sentences: Int, cosine: Cosine?, neighbours: NeighbourOverlap?, spearman: Double?,
+    referenceSpearman: Double?
+  ) {
     self.sentences = sentences
     self.cosine = cosine
+    self.neighbours = neighbours
     self.spearman = spearman
     self.referenceSpearman = referenceSpearman
   }
@@ -144,7 +165,8 @@ public struct EmbeddingEvaluator {
         interval: Bootstrap(windows: values.count).intervalOfMean(values))
     }
     return EmbeddingDrift(
-      sentences: sentences.count, cosine: cosine, spearman: correlation(model),
+      sentences: sentences.count, cosine: cosine,
+      neighbours: others.flatMap { NeighbourOverlap(own, $0) }, spearman: correlation(model),
       referenceSpearman: reference.flatMap { correlation($0) })
   }
 

@@ -1,3 +1,4 @@
+import Foundation
 import Tensors
 
 /// The function between an MLP's matrices.
@@ -7,9 +8,13 @@ enum Activation: String {
   case gelu
   case geluNew = "gelu_new"
   case geluTanh = "gelu_pytorch_tanh"
+  /// `x sigmoid(1.702 x)`, the approximation that CLIP uses (Hendrycks and Gimpel, arXiv:1606.08415).
+  case quickGelu = "quick_gelu"
   case relu
+  case tanh
 
-  static let names = "silu, gelu, gelu_new, gelu_pytorch_tanh, relu"
+  static let names = "silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, tanh"
+  private static let quickFactor: Float = 1.702
 
   /// Applies the function to every value.
   func apply(_ x: inout Matrix) {
@@ -25,7 +30,12 @@ enum Activation: String {
       case .silu, .swish: RowKernels.silu(&part)
       case .gelu: RowKernels.gelu(&part)
       case .geluNew, .geluTanh: RowKernels.geluTanh(&part)
+      case .quickGelu:
+        for i in part.indices { part[i] *= Self.quickFactor }
+        RowKernels.silu(&part)
+        for i in part.indices { part[i] /= Self.quickFactor }
       case .relu: for i in part.indices where part[i] < 0 { part[i] = 0 }
+      case .tanh: for i in part.indices { part[i] = Foundation.tanh(part[i]) }
       }
     }
   }
@@ -78,7 +88,17 @@ enum Activation: String {
     case .silu, .swish: RowGradients.silu(&gradient, input: x)
     case .gelu: RowGradients.gelu(&gradient, input: x)
     case .geluNew, .geluTanh: RowGradients.geluTanh(&gradient, input: x)
+    case .quickGelu:
+      // d/dx silu(a x) / a = silu'(a x).
+      var scaled = [Float](repeating: 0, count: x.count)
+      for i in x.indices { scaled[i] = x[i] * Self.quickFactor }
+      RowGradients.silu(&gradient, input: scaled.span)
     case .relu: for i in x.indices where x[i] <= 0 { gradient[i] = 0 }
+    case .tanh:
+      for i in x.indices {
+        let value = Foundation.tanh(x[i])
+        gradient[i] *= 1 - value * value
+      }
     }
   }
 }

@@ -1,6 +1,7 @@
-// The encoder family: BERT and MiniLM, learned positions, LayerNorm after each addition.
+// The encoder family: BERT, MiniLM, RoBERTa, XLM-R, DistilBERT: learned positions, LayerNorm after each addition.
 //
-// Source   Devlin et al., "BERT", arXiv:1810.04805; Wang et al., "MiniLM", arXiv:2002.10957;
+// Source   Devlin et al., "BERT", arXiv:1810.04805; Wang et al., "MiniLM", arXiv:2002.10957; Liu et al., "RoBERTa",
+//          arXiv:1907.11692; Conneau et al., "XLM-R", arXiv:1911.02116; Sanh et al., "DistilBERT", arXiv:1910.01108;
 //          pooling: Reimers and Gurevych, "Sentence-BERT", arXiv:1908.10084
 // Checked  FamilyFixtureTests: hidden states and embeddings equal those of transformers and
 //          sentence-transformers
@@ -10,17 +11,12 @@ import Encodings
 import JSONDocuments
 public import Tensors
 
-/// A BERT encoder over a checkpoint's weights.
+/// A BERT-like encoder over a checkpoint's weights.
 public final class BertNetwork: TextEncoder, ModelFamily {
   /// The values of `model_type` that belong here.
-  public static let modelTypes = ["bert"]
+  public static var modelTypes: [String] { BertConfiguration.Member.allCases.map(\.rawValue) }
 
-  /// The family's name.
-  public let family = "bert"
-  /// The longest sequence that the model was made for.
-  public let contextLimit: Int
-  /// Ids are below this.
-  public let vocabularySize: Int
+  let configuration: BertConfiguration
   /// Tokens of a sequence beyond this are cut off.
   public let maximumTokens: Int
   /// The token embedding.
@@ -29,10 +25,21 @@ public final class BertNetwork: TextEncoder, ModelFamily {
   public let sublayers: [any Sublayer]
   /// Tensors that the graph reads, or knows and leaves alone.
   public let tensorNames: Set<String>
+  /// Before the names of the encoder's tensors.
+  let root: String
   private let positions: Linear
-  private let types: Linear
+  private let types: Linear?
   private var embeddingNorm: LayerNorm
   private let pooling: SentencePooling
+
+  /// The family's name.
+  public var family: String { configuration.member.rawValue }
+  /// The longest sequence that the model was made for.
+  public var contextLimit: Int { configuration.contextLimit }
+  /// Ids are below this.
+  public var vocabularySize: Int { configuration.vocabularySize }
+  /// Values of an embedding.
+  public var embeddingWidth: Int { pooling.width }
 
   /// Builds the network of a checkpoint.
   public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
@@ -40,82 +47,66 @@ public final class BertNetwork: TextEncoder, ModelFamily {
   }
 
   private init(_ checkpoint: any Checkpoint) throws(CheckpointError) {
-    let reader = ConfigurationReader(checkpoint)
-    vocabularySize = try reader.size("vocab_size")
-    let width = try reader.size("hidden_size"), inner = try reader.size("intermediate_size")
-    let layers = try reader.size("num_hidden_layers"),
-      heads = try reader.size("num_attention_heads")
-    let types = try reader.size("type_vocab_size", default: 2)
-    contextLimit = try reader.size("max_position_embeddings")
-    guard width % heads == 0 else {
-      throw reader.wrong("hidden_size", .integer(width), expected: "a multiple of \(heads) heads")
-    }
-    let kind = try reader.text("position_embedding_type", default: "absolute")
-    guard kind == "absolute" else {
-      throw reader.wrong("position_embedding_type", .string(kind), expected: "absolute")
-    }
-    let name = try reader.text("hidden_act", default: "gelu")
-    guard let activation = Activation(rawValue: name) else {
-      throw reader.wrong("hidden_act", .string(name), expected: Activation.names)
-    }
-    let epsilon = Float(try reader.number("layer_norm_eps", default: 1e-12))
-    pooling = try SentencePooling(checkpoint)
-    maximumTokens = min(pooling.maximumTokens ?? contextLimit, contextLimit)
+    let c = try BertConfiguration(checkpoint)
+    configuration = c
+    pooling = try SentencePooling(checkpoint, width: c.width)
+    maximumTokens = min(pooling.maximumTokens ?? c.contextLimit, c.contextLimit)
     guard maximumTokens >= 2 else {
-      throw reader.wrong("max_seq_length", .integer(maximumTokens), expected: "at least 2")
+      throw ConfigurationReader(checkpoint).wrong(
+        "max_seq_length", .integer(maximumTokens), expected: "at least 2")
     }
 
-    // A checkpoint of a model with a task head puts the encoder under "bert.".
-    let root = checkpoint.holds("bert.embeddings.word_embeddings.weight") ? "bert." : ""
-    var names: Set<String> = [
-      root + "embeddings.position_ids", root + "embeddings.token_type_ids",
-      root + "pooler.dense.weight", root + "pooler.dense.bias",
-    ]
-    func linear(
-      _ name: String, _ outputs: Int, _ inputs: Int, bias: Bool = true
-    ) throws(CheckpointError) -> Linear {
-      names.insert(root + name + ".weight")
-      if bias { names.insert(root + name + ".bias") }
-      return Linear(
-        name: root + name,
-        matrix: try checkpoint.weight(root + name + ".weight", outputs: outputs, inputs: inputs),
-        bias: bias ? try checkpoint.vector(root + name + ".bias", count: outputs) : nil)
+    let root = c.names.roots.first { checkpoint.holds($0 + "embeddings.word_embeddings.weight") }
+    let prefix = root ?? ""
+    self.root = prefix
+    var parts = PartReader(checkpoint, root: prefix)
+    parts.leaveAlone(
+      [
+        "embeddings.position_ids", "embeddings.token_type_ids", "pooler.dense.weight",
+        "pooler.dense.bias",
+      ].map { prefix + $0 })
+    if root != nil {
+      // The head of another task, which an embedding does not need, stays as it is.
+      parts.leaveAlone(
+        checkpoint.logicalTensors.map(\.name).filter { name in
+          c.names.headPrefixes.contains { name.hasPrefix($0) }
+        })
     }
-    func norm(_ name: String) throws(CheckpointError) -> LayerNorm {
-      names.formUnion([root + name + ".weight", root + name + ".bias"])
-      return LayerNorm(
-        name: root + name, weight: try checkpoint.vector(root + name + ".weight", count: width),
-        bias: try checkpoint.vector(root + name + ".bias", count: width), epsilon: epsilon)
+    embedding = try parts.linear(
+      "embeddings.word_embeddings", c.vocabularySize, c.width, bias: false)
+    positions = try parts.linear(
+      "embeddings.position_embeddings", c.positionRows, c.width, bias: false)
+    types = try c.types.map { (rows) throws(CheckpointError) in
+      try parts.linear("embeddings.token_type_embeddings", rows, c.width, bias: false)
     }
-    embedding = try linear("embeddings.word_embeddings", vocabularySize, width, bias: false)
-    positions = try linear("embeddings.position_embeddings", contextLimit, width, bias: false)
-    self.types = try linear("embeddings.token_type_embeddings", types, width, bias: false)
-    embeddingNorm = try norm("embeddings.LayerNorm")
+    embeddingNorm = try parts.layerNorm("embeddings.LayerNorm", c.width, epsilon: c.epsilon)
     var sublayers: [any Sublayer] = []
-    for layer in 0..<layers {
-      let prefix = "encoder.layer.\(layer)."
+    let width = c.width, names = c.names
+    for layer in 0..<c.layers {
+      let prefix = names.layer + "\(layer)."
       sublayers.append(
         BertAttention(
-          query: try linear(prefix + "attention.self.query", width, width),
-          key: try linear(prefix + "attention.self.key", width, width),
-          value: try linear(prefix + "attention.self.value", width, width),
-          output: try linear(prefix + "attention.output.dense", width, width),
-          norm: try norm(prefix + "attention.output.LayerNorm"),
+          query: try parts.linear(prefix + names.query, width, width, bias: true),
+          key: try parts.linear(prefix + names.key, width, width, bias: true),
+          value: try parts.linear(prefix + names.value, width, width, bias: true),
+          output: try parts.linear(prefix + names.attentionOutput, width, width, bias: true),
+          norm: try parts.layerNorm(prefix + names.attentionNorm, width, epsilon: c.epsilon),
           attention: Attention(
-            heads: heads, keyHeads: heads, headSize: width / heads, mask: .full,
-            scale: 1 / Float(width / heads).squareRoot())))
+            heads: c.heads, keyHeads: c.heads, headSize: width / c.heads, mask: .full,
+            scale: 1 / Float(width / c.heads).squareRoot())))
       sublayers.append(
         BertMLP(
-          inner: try linear(prefix + "intermediate.dense", inner, width),
-          outer: try linear(prefix + "output.dense", width, inner),
-          norm: try norm(prefix + "output.LayerNorm"), activation: activation))
+          inner: try parts.linear(prefix + names.inner, c.innerWidth, width, bias: true),
+          outer: try parts.linear(prefix + names.outer, width, c.innerWidth, bias: true),
+          norm: try parts.layerNorm(prefix + names.outputNorm, width, epsilon: c.epsilon),
+          activation: c.activation))
     }
     self.sublayers = sublayers
-    tensorNames = names
+    tensorNames = parts.names
   }
 
   /// Positions and the types of tokens.
-  public var tables: [Linear] { [positions, types] }
+  public var tables: [Linear] { [positions] + (types.map { [$0] } ?? []) }
   /// The norm of the embeddings.
   public var outerVectors: [VectorParameter] {
     [
@@ -128,15 +119,29 @@ public final class BertNetwork: TextEncoder, ModelFamily {
   public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
     var hidden = embedding.gather(batch.tokens, tape: batch.tape)
     hidden.add(positions.gather(positionIds(batch, from: position), tape: batch.tape))
-    // Every token is of the first type: there is one sentence.
-    let first = [Int32](repeating: 0, count: batch.tokens.count)
-    hidden.add(types.gather(first, tape: batch.tape))
+    if let types {
+      // Every token is of the first type: there is one sentence.
+      let first = [Int32](repeating: 0, count: batch.tokens.count)
+      hidden.add(types.gather(first, tape: batch.tape))
+    }
     embeddingNorm.apply(&hidden)
     return hidden
   }
 
   private func positionIds(_ batch: TokenBatch, from position: Int) -> [Int32] {
-    batch.sequences.flatMap { sequence in (0..<sequence.count).map { Int32(position + $0) } }
+    guard let padding = configuration.paddingID else {
+      return batch.sequences.flatMap { sequence in (0..<sequence.count).map { Int32(position + $0) }
+      }
+    }
+    return batch.sequences.flatMap { sequence in
+      var count = position
+      return batch.tokens[sequence].map { token -> Int32 in
+        // A padding token that a text spells has the padding's own row, and is not counted.
+        if token == padding { return Int32(padding) }
+        count += 1
+        return Int32(padding + count)
+      }
+    }
   }
 
   /// One embedding a sequence.

@@ -69,4 +69,13 @@ struct ConfigurationReader {
     guard let text = value.string else { throw wrong(key, value, expected: "a string") }
     return text
   }
+
+  /// The function between an MLP's matrices.
+  func activation(_ key: String, default standard: String) throws(CheckpointError) -> Activation {
+    let name = try text(key, default: standard)
+    guard let activation = Activation(rawValue: name) else {
+      throw wrong(key, .string(name), expected: Activation.names)
+    }
+    return activation
+  }
 }

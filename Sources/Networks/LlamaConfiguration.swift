@@ -62,11 +62,7 @@ struct LlamaConfiguration {
     }
     contextLimit = try reader.size("max_position_embeddings", default: 2048)
     epsilon = Float(try reader.number("rms_norm_eps", default: 1e-6))
-    let name = try reader.text("hidden_act", default: "silu")
-    guard let activation = Activation(rawValue: name) else {
-      throw reader.wrong("hidden_act", .string(name), expected: Activation.names)
-    }
-    self.activation = activation
+    activation = try reader.activation("hidden_act", default: "silu")
     isTied = try reader.flag("tie_word_embeddings", default: false)
     let attentionBias = try reader.flag("attention_bias", default: false)
     queryBias = member == .qwen2 || (attentionBias && member != .mistral)

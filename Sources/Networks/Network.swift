@@ -216,7 +216,9 @@ extension LanguageModel {
 public protocol TextEncoder: Network {
   /// Tokens of a sequence beyond this are cut off.
   var maximumTokens: Int { get }
-  /// One embedding a sequence, `[sequences, width]`.
+  /// Values of an embedding.
+  var embeddingWidth: Int { get }
+  /// One embedding a sequence, `[sequences, embeddingWidth]`.
   func pool(_ hidden: Matrix, _ batch: TokenBatch) -> Matrix
 }
 

@@ -87,6 +87,18 @@ public struct StructuralSizes: Sendable, Equatable, Hashable {
   }
 }
 
+/// What a configuration calls a network's sizes.
+public struct StructuralSizeKeys: Sendable, Equatable {
+  /// The key of the number of layers.
+  public var layers = "num_hidden_layers"
+  /// The key of the channels inside the MLP.
+  public var inner = "intermediate_size"
+  /// The key of the channels of the residual stream.
+  public var width = "hidden_size"
+  /// The key of the queries' heads.
+  public var heads = "num_attention_heads"
+}
+
 /// The dimensions of a network and how its tensors and its configuration speak of them.
 public struct NetworkStructure: Sendable {
   /// The sizes of the network.
@@ -111,6 +123,8 @@ public struct NetworkStructure: Sendable {
   public let fixedLayers: String?
   /// Why single branches cannot be cut; nil where they can.
   public let fixedBranches: String?
+  /// What the configuration calls the sizes.
+  public internal(set) var sizeKeys = StructuralSizeKeys()
 
   /// A layer's tensor under another layer's number.
   public func name(_ name: String, inLayer layer: Int) -> String {

@@ -4,21 +4,33 @@ import Checkpoints
 import JSONDocuments
 import Tensors
 
-/// Pooling and normalization of a sentence encoder.
+/// What a sentence encoder does after its last branch.
 struct SentencePooling {
   enum Mode {
     case mean, firstToken, largest
   }
 
+  /// What happens to the pooled vector.
+  private enum Step {
+    case dense(SentenceDense)
+    /// Division by its length.
+    case normalize
+  }
+
   let mode: Mode
-  let normalizes: Bool
+  private let steps: [Step]
+  /// Values of an embedding.
+  let width: Int
   let maximumTokens: Int?
 
   /// Reads `modules.json` and what it names. A folder without it pools by the mean and does not normalize.
-  init(_ checkpoint: any Checkpoint) throws(CheckpointError) {
+  ///
+  /// - Parameter width: Values of a token's vector.
+  init(_ checkpoint: any Checkpoint, width: Int) throws(CheckpointError) {
     guard checkpoint.sideFileNames.contains("modules.json") else {
       mode = .mean
-      normalizes = false
+      steps = []
+      self.width = width
       maximumTokens = nil
       return
     }
@@ -26,22 +38,30 @@ struct SentencePooling {
       throw CheckpointError(
         path: checkpoint.path + "/modules.json", .missing(key: "modules", expected: "a list"))
     }
-    var mode = Mode.mean
-    var normalizes = false
+    var mode: Mode?
+    var steps: [Step] = []
+    var width = width
     for (index, module) in modules.enumerated() {
       let type = module["type"]?.string ?? "nothing"
       let folder = module["path"]?.string ?? ""
       switch type.split(separator: ".").last {
       case "Transformer" where index == 0: break
-      case "Pooling": mode = try Self.mode(folder + "/config.json", checkpoint)
-      case "Normalize": normalizes = true
+      case "Pooling" where mode == nil && steps.isEmpty:
+        mode = try Self.mode(folder + "/config.json", checkpoint)
+      case "Normalize" where mode != nil: steps.append(.normalize)
+      case "Dense" where mode != nil:
+        let dense = try SentenceDense(folder, width: width, checkpoint)
+        width = dense.width
+        steps.append(.dense(dense))
       default:
         throw CheckpointError(
-          path: checkpoint.path + "/modules.json", .unsupported("the module '\(type)'"))
+          path: checkpoint.path + "/modules.json",
+          .unsupported("the module '\(type)' in place \(index)"))
       }
     }
-    self.mode = mode
-    self.normalizes = normalizes
+    self.mode = mode ?? .mean
+    self.steps = steps
+    self.width = width
     maximumTokens = try Self.maximumTokens(checkpoint)
   }
 
@@ -83,7 +103,7 @@ struct SentencePooling {
     return mode
   }
 
-  private static func json(
+  static func json(
     _ name: String, _ checkpoint: any Checkpoint
   ) throws(CheckpointError) -> JSONValue {
     let path = checkpoint.path + "/" + name
@@ -108,11 +128,16 @@ struct SentencePooling {
     }
     if let record = hidden.record {
       let input = hidden.unrecorded
-      result.record = GradientRecord(of: [record]) { gradient, _ in
-        [poolingGradient(gradient, input, batch.sequences)]
+      result.record = GradientRecord(of: [record]) { [mode] gradient, _ in
+        [Self.gradient(gradient, of: mode, input, batch.sequences)]
       }
     }
-    if normalizes { Self.normalize(&result) }
+    for step in steps {
+      switch step {
+      case .dense(let dense): result = dense.apply(result)
+      case .normalize: Self.normalize(&result)
+      }
+    }
     return result
   }
 
@@ -139,8 +164,8 @@ struct SentencePooling {
   }
 
   /// The pooled value's gradient, given to the rows that it was made from.
-  private func poolingGradient(
-    _ gradient: Matrix, _ hidden: Matrix, _ sequences: [Range<Int>]
+  private static func gradient(
+    _ gradient: Matrix, of mode: Mode, _ hidden: Matrix, _ sequences: [Range<Int>]
   ) -> Matrix {
     let columns = hidden.columns
     var result = Matrix(rows: hidden.rows, columns: columns)
@@ -153,7 +178,7 @@ struct SentencePooling {
           let part = own[column] / Float(sequence.count)
           for row in sequence { result.values[row * columns + column] = part }
         case .largest:
-          let row = Self.largestRow(hidden, sequence, column)
+          let row = largestRow(hidden, sequence, column)
           result.values[row * columns + column] = own[column]
         }
       }

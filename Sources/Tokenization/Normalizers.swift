@@ -15,6 +15,7 @@ indirect enum Normalizer: Sendable {
   case nmt
   case byteLevel
   case bert(BertNormalizer)
+  case characterMap(CharacterMap)
 
   /// Normalizes a text in place. `keepsStart` becomes false when its first characters are cut.
   func apply(_ text: inout [UInt8], keepsStart: inout Bool, _ state: inout RegexState) {
@@ -34,6 +35,7 @@ indirect enum Normalizer: Sendable {
     case .nmt: mapScalars(&text, keepsStart: &keepsStart, nmtMapping)
     case .byteLevel: text = ByteLevelAlphabet.encode(text)
     case .bert(let normalizer): normalizer.apply(&text, keepsStart: &keepsStart)
+    case .characterMap(let map): map.apply(&text)
     }
   }
 

@@ -98,7 +98,7 @@ struct TiktokenRanks {
   }()
 
   /// RFC 4648, section 4.
-  private static func base64(_ text: ArraySlice<UInt8>) -> [UInt8]? {
+  static func base64(_ text: ArraySlice<UInt8>) -> [UInt8]? {
     guard text.count % 4 == 0 else { return nil }
     let digits = text.prefix { $0 != 0x3D }
     guard text.count - digits.count <= 2, text.dropFirst(digits.count).allSatisfy({ $0 == 0x3D })

@@ -27,7 +27,7 @@ public struct TokenizerError: Error, Sendable, Equatable {
     case wrongKind(key: String, expected: String, found: String)
     /// A member has a value that it cannot have.
     case badValue(key: String, value: String, expected: String)
-    /// A component of a type that is not implemented, such as the model `Unigram`.
+    /// A component of a type that is not implemented, such as the model `WordLevel`.
     case unsupported(component: String, type: String)
     /// A regular expression that cannot be read, or that uses what is not implemented.
     case badPattern(pattern: String, reason: String)

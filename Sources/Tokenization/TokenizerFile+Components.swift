@@ -56,6 +56,16 @@ extension TokenizerFile {
       return .replace(try pattern(members), with: Array(try members.string("content").utf8))
     case "Prepend": return .prepend(Array(try members.string("prepend").utf8))
     case "Nmt": return .nmt
+    case "Precompiled":
+      let text = try members.string("precompiled_charsmap")
+      // No map at all changes nothing.
+      guard !text.isEmpty else { return .sequence([]) }
+      guard let bytes = TiktokenRanks.base64(Array(text.utf8)[...]) else {
+        throw .badValue(
+          key: "\(members.name).precompiled_charsmap", value: String(text.prefix(20)),
+          expected: "bytes in base64")
+      }
+      return .characterMap(try CharacterMap(bytes))
     case "ByteLevel": return .byteLevel
     case "BertNormalizer":
       let lowercases = try members.bool("lowercase", or: true)

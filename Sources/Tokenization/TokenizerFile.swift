@@ -17,16 +17,23 @@ struct TokenizerFile {
   /// The whole tokenizer.
   func read() throws(TokenizerError.Problem) -> TokenizerParts {
     let model = try JSONMembers(document.required("model"), name: "model")
-    let entries = try model.entries("vocab", isList: model.value("vocab")?.array != nil)
     let added = try addedTokens()
-    var vocabulary = Vocabulary(capacity: entries.count + added.count)
-    let limit = idLimit(tokens: entries.count + added.count)
-    for entry in entries {
-      guard let id = entry.value.integer else {
-        throw .wrongKind(
-          key: "model.vocab.\(entry.key)", expected: "an integer", found: entry.value.kind)
+    var vocabulary: Vocabulary, limit: Int
+    var scores: [Double]?
+    if try model.optionalString("type") == "Unigram" {
+      (vocabulary, scores) = try scoredTokens(model)
+      limit = idLimit(tokens: vocabulary.count + added.count)
+    } else {
+      let entries = try model.entries("vocab")
+      vocabulary = Vocabulary(capacity: entries.count + added.count)
+      limit = idLimit(tokens: entries.count + added.count)
+      for entry in entries {
+        guard let id = entry.value.integer else {
+          throw .wrongKind(
+            key: "model.vocab.\(entry.key)", expected: "an integer", found: entry.value.kind)
+        }
+        try vocabulary.add(entry.key.utf8, id: id, limit: limit)
       }
-      try vocabulary.add(entry.key.utf8, id: id, limit: limit)
     }
     let normalizer = try document.value("normalizer").map {
       (value) throws(TokenizerError.Problem) in try self.normalizer(value)
@@ -37,7 +44,10 @@ struct TokenizerFile {
     var words = vocabulary
     for token in added { try words.add(added: token, limit: limit) }
     guard words.count > 0 else { throw .empty }
-    let tokenModel = try readModel(model, vocabulary, all: words, &preTokenizer)
+    let tokenModel =
+      if let scores { try readUnigram(model, vocabulary, scores) } else {
+        try readModel(model, vocabulary, all: words, &preTokenizer)
+      }
     var parts = TokenizerParts(model: tokenModel, vocabulary: words)
     parts.normalizer = normalizer
     parts.preTokenizer = preTokenizer
@@ -71,6 +81,44 @@ struct TokenizerFile {
     }
   }
 
+  /// The vocabulary of `Unigram`: a list of tokens with their log probabilities, whose places are the ids.
+  private func scoredTokens(
+    _ model: JSONMembers
+  ) throws(TokenizerError.Problem) -> (Vocabulary, [Double]) {
+    let entries = try model.array("vocab")
+    var vocabulary = Vocabulary(capacity: entries.count)
+    var scores: [Double] = []
+    for (id, entry) in entries.enumerated() {
+      guard let pair = entry.array, pair.count == 2, let token = pair[0].string,
+        let score = pair[1].number, score.isFinite
+      else {
+        throw .badValue(
+          key: "model.vocab[\(id)]", value: entry.compactText, expected: "a token and its score")
+      }
+      try vocabulary.add(token.utf8, id: id, limit: entries.count)
+      scores.append(score)
+    }
+    return (vocabulary, scores)
+  }
+
+  private func readUnigram(
+    _ model: JSONMembers, _ vocabulary: Vocabulary, _ scores: [Double]
+  ) throws(TokenizerError.Problem) -> TokenModel {
+    var unknownID: Int32?
+    if model.value("unk_id") != nil {
+      let id = try model.count("unk_id")
+      guard id < scores.count else {
+        throw .badValue(
+          key: "model.unk_id", value: "\(id)", expected: "an id below \(scores.count)")
+      }
+      unknownID = Int32(id)
+    }
+    return .unigram(
+      UnigramModel(
+        vocabulary: vocabulary, scores: scores, unknownID: unknownID,
+        fallsBackToBytes: try model.bool("byte_fallback", or: false)))
+  }
+
   private func addedTokens() throws(TokenizerError.Problem) -> [AddedToken] {
     guard document.value("added_tokens") != nil else { return [] }
     var tokens: [AddedToken] = []
@@ -93,18 +141,6 @@ struct TokenizerFile {
 /// Ids are below this: a vocabulary may have holes, but is not mostly holes. What is allocated by
 /// id stays in proportion to the file.
 func idLimit(tokens: Int) -> Int { 8 * tokens + 65_536 }
-
-extension JSONMembers {
-  /// The tokens of a vocabulary. A list of them is the form of `Unigram`.
-  fileprivate func entries(
-    _ key: String, isList: Bool
-  ) throws(TokenizerError.Problem) -> [JSONObject.Member] {
-    if isList, let type = try optionalString("type"), type != "BPE", type != "WordPiece" {
-      throw .unsupported(component: "model", type: type)
-    }
-    return try entries(key)
-  }
-}
 
 extension Vocabulary {
   /// Adds a token of a file.

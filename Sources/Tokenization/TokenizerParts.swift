@@ -4,6 +4,7 @@
 enum TokenModel: Sendable {
   case bytePair(BytePairModel)
   case wordPiece(WordPieceModel)
+  case unigram(UnigramModel)
 }
 
 /// A tokenizer, ready for use.
@@ -170,6 +171,8 @@ extension TokenizerParts {
           for word in words.pieces { model.encode(span, word, &state, into: &ids) }
         case .wordPiece(let model):
           for word in words.pieces { model.encode(span, word, into: &ids) }
+        case .unigram(let model):
+          for word in words.pieces { model.encode(span, word, &state, into: &ids) }
         }
       }
     }

@@ -81,6 +81,13 @@ struct Eval: ParsableCommand {
           "cosine min         \(Figures.text(cosine.min, 6))",
         ]
       }
+      if let neighbours = drift.neighbours {
+        lines.append(
+          "neighbours         \(Figures.text(neighbours.mean * 100, 2)) % of "
+            + "\(neighbours.count) stay  "
+            + "(95 %: \(Figures.text(neighbours.interval.lowerBound * 100, 2)) … "
+            + "\(Figures.text(neighbours.interval.upperBound * 100, 2)))")
+      }
       if let spearman = drift.spearman {
         lines.append(
           "Spearman × 100     \(Figures.text(spearman, 2))"

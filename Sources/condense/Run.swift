@@ -134,7 +134,7 @@ enum DriftTable {
     }
     let header =
       isEncoder
-      ? ["stage", "bytes", "bpw", "cosine", "min", "Spearman", "gates"]
+      ? ["stage", "bytes", "bpw", "cosine", "min", "neighbours %", "Spearman", "gates"]
       : ["stage", "bytes", "bpw", "perplexity", "ratio", "KL mean", "KL 99 %", "top-1 %", "gates"]
     let rows = report.stages.map { stage -> [String] in
       let start = [
@@ -151,6 +151,7 @@ enum DriftTable {
       case .encoder(let drift):
         return start + [
           Figures.text(drift.cosine.mean, 6), Figures.text(drift.cosine.min, 5),
+          drift.neighbours.map { Figures.text($0.mean * 100, 1) } ?? "-",
           drift.spearman.map { Figures.text($0, 2) } ?? "-", verdict,
         ]
       case nil:

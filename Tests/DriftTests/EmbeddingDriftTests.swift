@@ -50,6 +50,31 @@ import Testing
     #expect(abs(result.min - (cosines.min() ?? 0)) < 1e-5)
     #expect(abs(result.p01 - percentile(0.01, ofSorted: cosines.sorted())) < 1e-5)
     #expect(result.interval.contains(result.mean) && result.mean < 0.9999)
+    // The definition: every other sentence sorted by its cosine.
+    func nearest(_ model: any TextEncoder, _ index: Int) -> Set<Int> {
+      let own = embedding(model, sentences[index])
+      let order = sentences.indices.filter { $0 != index }.map {
+        (cosine(own, embedding(model, sentences[$0])), $0)
+      }.sorted { ($1.0, $0.1) < ($0.0, $1.1) }
+      return Set(order.prefix(10).map(\.1))
+    }
+    let neighbours = try #require(found.neighbours)
+    let shares = stride(from: 0, to: 120, by: 10).map {
+      Double(nearest(model, $0).intersection(nearest(reference, $0)).count) / 10
+    }
+    let some = NeighbourOverlap.neighbours(
+      EmbeddingEvaluator.embeddings(sentences, model), count: 10)
+    let others = NeighbourOverlap.neighbours(
+      EmbeddingEvaluator.embeddings(sentences, reference), count: 10)
+    let own = stride(from: 0, to: 120, by: 10).map {
+      Double(Set(some[$0]).intersection(others[$0]).count) / 10
+    }
+    // Two neighbours that lie within the last bits may change places.
+    #expect(
+      zip(shares, own).allSatisfy { abs($0 - $1) < 0.11 }
+        && abs(shares.reduce(0, +) - own.reduce(0, +)) < 0.21)
+    #expect(neighbours.count == 10 && neighbours.mean > 0.1 && neighbours.mean < 0.99)
+    #expect(neighbours.interval.contains(neighbours.mean))
     func correlation(_ model: any TextEncoder) -> Double {
       100
         * spearman(
@@ -57,13 +82,15 @@ import Testing
           pairs.map(\.score))
     }
     // A swap of two near ranks may happen in the last bits.
-    let own = try #require(found.spearman), other = try #require(found.referenceSpearman)
-    #expect(abs(own - correlation(model)) < 0.1)
+    let spearmanOfModel = try #require(found.spearman),
+      other = try #require(found.referenceSpearman)
+    #expect(abs(spearmanOfModel - correlation(model)) < 0.1)
     #expect(abs(other - correlation(reference)) < 0.1)
     #expect(found.sentences == 120)
     let itself = try EmbeddingEvaluator(sentences: sentences, pairs: [])
       .drift(of: reference, from: reference)
     #expect(itself.cosine.map { abs($0.min - 1) < 1e-12 } ?? false)
+    #expect(itself.neighbours?.mean == 1)
     #expect(itself.spearman == nil && itself.referenceSpearman == nil)
   }
 

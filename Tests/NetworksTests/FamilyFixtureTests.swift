@@ -12,7 +12,10 @@ import Testing
     "llama-rope-linear", "llama-rope-dynamic", "llama-rope-yarn", "llama-bf16", "llama-f16",
     "llama-sharded", "smollm", "mistral", "qwen2", "qwen2-sliding", "qwen2-sliding-v4", "qwen3",
   ]
-  static let encoders = ["bert-mean", "bert-cls", "bert-not-normalized"]
+  static let encoders = [
+    "bert-mean", "bert-cls", "bert-not-normalized", "roberta-max", "xlm-roberta-dense",
+    "distilbert-mean",
+  ]
 
   static func folder(_ name: String) -> String { TestData.fixtures + "/families/" + name }
 
@@ -86,6 +89,6 @@ import Testing
     let embeddings = model.pool(hidden, batch)
     let expected = try #require(fixture.tensor("embeddings")).floats()
     #expect(zip(embeddings.values, expected).allSatisfy { abs($0 - $1) < 2e-5 })
-    #expect(model.maximumTokens == 24)
+    #expect(model.maximumTokens == 24 && model.embeddingWidth == embeddings.columns)
   }
 }

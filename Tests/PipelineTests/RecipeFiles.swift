@@ -64,6 +64,7 @@ let fullRecipe = """
           max-perplexity-ratio: 1.02
           min-top1: 0.9
           min-cosine: 0.98
+          min-neighbour-overlap: 0.8
           max-spearman-drop: 0.5
           max-fallbacks: 2
           slices: {dialogue: {max-kl: 0.05}}

@@ -43,6 +43,7 @@ import Testing
     gate.limits.maxPerplexityRatio = 1.02
     gate.limits.minTop1 = 0.9
     gate.limits.minCosine = 0.98
+    gate.limits.minNeighbourOverlap = 0.8
     gate.limits.maxSpearmanDrop = 0.5
     gate.maxFallbacks = 2
     var dialogue = DriftLimits()

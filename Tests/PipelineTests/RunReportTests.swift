@@ -34,7 +34,7 @@ import Testing
     #expect(
       decoder["kl"]?.object?.keys == ["mean", "median", "p99", "p999", "max", "ci95"])
     let encoder = try #require(SampleReports.encoder.stages[0].referenceDrift).json
-    #expect(encoder.object?.keys == ["sentences", "cosine", "spearman"])
+    #expect(encoder.object?.keys == ["sentences", "cosine", "neighbours", "spearman"])
     #expect(encoder["cosine"]?.object?.keys == ["mean", "p01", "min", "ci95"])
   }
 

@@ -108,6 +108,8 @@ enum SampleReports {
           cosine: CosineSummary(
             mean: 1 - loss, p01: 1 - loss * 4, min: 1 - loss * 9,
             ci95: Interval(1 - loss * 1.06, 1 - loss * 0.95)),
+          neighbours: NeighbourSummary(
+            count: 10, mean: 1 - loss * 20, ci95: Interval(1 - loss * 22, 1 - loss * 18)),
           spearman: 82.03 - loss * 40))
     }
     var stage = StageReport(

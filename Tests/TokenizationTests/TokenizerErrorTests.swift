@@ -17,9 +17,21 @@ import Testing
     ("[]", .unknownFormat), ("{}", .missing(key: "tokenizer.model")),
     (#"{"model": 3}"#, .wrongKind(key: "model", expected: "an object", found: "an integer")),
     (
-      #"{"model": {"type": "Unigram", "vocab": [["a", 0.0]]}}"#,
-      .unsupported(component: "model", type: "Unigram")
+      #"{"model": {"type": "Unigram", "vocab": {"a": 0}}}"#,
+      .wrongKind(key: "model.vocab", expected: "an array", found: "an object")
     ),
+    (
+      #"{"model": {"type": "Unigram", "vocab": [["a", -1], ["b"]]}}"#,
+      .badValue(key: "model.vocab[1]", value: #"["b"]"#, expected: "a token and its score")
+    ),
+    (
+      #"{"model": {"type": "Unigram", "vocab": [["a", -1], ["a", -2]]}}"#, .duplicateToken("a")
+    ),
+    (
+      #"{"model": {"type": "Unigram", "unk_id": 1, "vocab": [["a", -1]]}}"#,
+      .badValue(key: "model.unk_id", value: "1", expected: "an id below 1")
+    ),
+    (#"{"model": {"type": "Unigram", "vocab": []}}"#, .empty),
     (
       #"{"model": {"type": "WordLevel", "vocab": {"a": 0}}}"#,
       .unsupported(component: "model", type: "WordLevel")
@@ -70,7 +82,16 @@ import Testing
     ),
     (
       bpe(rest: #", "normalizer": {"type": "Precompiled"}"#),
-      .unsupported(component: "normalizer", type: "Precompiled")
+      .missing(key: "normalizer.precompiled_charsmap")
+    ),
+    (
+      bpe(rest: #", "normalizer": {"type": "Precompiled", "precompiled_charsmap": "%"}"#),
+      .badValue(key: "normalizer.precompiled_charsmap", value: "%", expected: "bytes in base64")
+    ),
+    (
+      bpe(rest: #", "normalizer": {"type": "Precompiled", "precompiled_charsmap": "////fwAA"}"#),
+      .badRecord(
+        format: "character map", index: 0, reason: "a tree of 2147483647 bytes in a map of 6")
     ),
     (
       bpe(rest: #", "normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": ""}"#),

@@ -6,7 +6,8 @@ import Testing
 /// Small tokenizers of every kind, against what the package `tokenizers` gives.
 @Suite struct TokenizerTests {
   static let names = [
-    "gpt2", "llama3", "qwen2", "o200k", "llama2", "mistral", "bert", "added",
+    "gpt2", "llama3", "qwen2", "o200k", "llama2", "mistral", "bert", "added", "unigram",
+    "unigram_bytes",
   ]
 
   @Test(arguments: names) func encodesLikeTokenizers(_ name: String) throws {

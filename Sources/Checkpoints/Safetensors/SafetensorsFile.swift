@@ -13,7 +13,17 @@ public struct SafetensorsFile: Sendable {
   ///
   /// - Throws: `CheckpointError` for what the file holds, `FileError` when it cannot be opened.
   public init(path: String) throws {
-    let bytes = try StoredBytes(mapping: path)
+    try self.init(try StoredBytes(mapping: path), path: path)
+  }
+
+  /// A file whose bytes are in memory already, such as a side file of a bundle.
+  ///
+  /// - Parameter path: What errors call it.
+  public init(contentsOf bytes: [UInt8], path: String) throws(CheckpointError) {
+    try self.init(StoredBytes(copying: bytes), path: path)
+  }
+
+  private init(_ bytes: StoredBytes, path: String) throws(CheckpointError) {
     do throws(SafetensorsHeader.Failure) {
       header = try bytes.withBytes(0..<bytes.count) { span throws(SafetensorsHeader.Failure) in
         try SafetensorsHeader(of: span)

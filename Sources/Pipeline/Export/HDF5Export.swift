@@ -34,8 +34,9 @@ public enum HDF5Export: ExportFormat {
       try writer.write(
         name, converts ? tensor.converted(to: options.dtype ?? tensor.dtype) : tensor)
     }
+    let others = source.otherWeightFiles
     for name in source.sideFileNames {
-      if WeightFileNames.suffixes.contains(where: { name.hasSuffix($0) }) {
+      if others.contains(name) {
         report.notes.append("left out: '\(name)', weights in another format")
       } else {
         try writer.writeFile(name, try source.sideFile(name))

@@ -188,10 +188,9 @@ struct ExportFolder {
     of source: any Checkpoint, configuration: JSONValue, lineage: JSONValue,
     _ report: inout ExportReport
   ) throws {
+    let others = source.otherWeightFiles
     for name in source.sideFileNames where name != "config.json" {
-      guard
-        !WeightFileNames.suffixes.contains(where: { name.hasSuffix($0) })
-      else {
+      guard !others.contains(name) else {
         report.notes.append("left out: '\(name)', weights in another format")
         continue
       }

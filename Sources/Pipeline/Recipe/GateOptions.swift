@@ -10,6 +10,8 @@ public struct DriftLimits: Sendable, Equatable {
   public var minTop1: Double?
   /// Least mean cosine of embeddings.
   public var minCosine: Double?
+  /// Least share of nearest neighbours that stay, from 0 to 1.
+  public var minNeighbourOverlap: Double?
   /// Largest fall of the Spearman correlation, in hundredths.
   public var maxSpearmanDrop: Double?
 
@@ -63,6 +65,10 @@ extension RecipeSection where Root == DriftLimits {
       .init(
         "min-cosine", \.minCosine, .optional(.number(-1...1)),
         "Encoders: least mean cosine with the reference's embeddings."),
+      .init(
+        "min-neighbour-overlap", \.minNeighbourOverlap, .optional(.number(0...1)),
+        "Encoders: least mean share of a sentence's ten nearest neighbours that stay its neighbours."
+      ),
       .init(
         "max-spearman-drop", \.maxSpearmanDrop, .optional(.number(0...200)),
         "Encoders: largest fall of the Spearman correlation on `validation.pairs`, in hundredths."),

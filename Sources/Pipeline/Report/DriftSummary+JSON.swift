@@ -13,6 +13,11 @@ extension DriftSummary {
           cosine: CosineSummary(
             mean: try cosine["mean"].number(), p01: try cosine["p01"].number(),
             min: try cosine["min"].number(), ci95: try Interval(json: cosine["ci95"])),
+          neighbours: try json["neighbours"].ifPresent { (value) throws(RunReportError) in
+            NeighbourSummary(
+              count: try value["count"].count(), mean: try value["mean"].number(),
+              ci95: try Interval(json: value["ci95"]))
+          },
           spearman: try json["spearman"].ifPresent { (value) throws(RunReportError) in
             try value.number()
           }))
@@ -50,6 +55,11 @@ extension DriftSummary {
         "mean": .number(drift.cosine.mean), "p01": .number(drift.cosine.p01),
         "min": .number(drift.cosine.min), "ci95": drift.cosine.ci95.json,
       ]
+      object["neighbours"] = drift.neighbours.map {
+        [
+          "count": .integer($0.count), "mean": .number($0.mean), "ci95": $0.ci95.json,
+        ]
+      }
       object["spearman"] = drift.spearman.map { .number($0) }
       return .object(object)
     }

@@ -87,19 +87,42 @@ public struct CosineSummary: Sendable, Equatable {
   }
 }
 
+/// Nearest neighbours in common over all sentences.
+public struct NeighbourSummary: Sendable, Equatable {
+  /// Neighbours of a sentence.
+  public var count: Int
+  /// The mean share that stays.
+  public var mean: Double
+  /// The 95 % interval of the mean.
+  public var ci95: Interval
+
+  /// A summary.
+  public init(count: Int, mean: Double, ci95: Interval) {
+    self.count = count
+    self.mean = mean
+    self.ci95 = ci95
+  }
+}
+
 /// How far an encoder is from another.
 public struct EncoderDrift: Sendable, Equatable {
   /// Sentences compared.
   public var sentences: Int
   /// Cosine with the reference's embeddings.
   public var cosine: CosineSummary
+  /// Nearest neighbours in common, when there are two sentences or more.
+  public var neighbours: NeighbourSummary?
   /// Spearman correlation on labelled pairs, when there are any.
   public var spearman: Double?
 
   /// A summary.
-  public init(sentences: Int, cosine: CosineSummary, spearman: Double? = nil) {
+  public init(
+    sentences: Int, cosine: CosineSummary, neighbours: NeighbourSummary? = nil,
+    spearman: Double? = nil
+  ) {
     self.sentences = sentences
     self.cosine = cosine
+    self.neighbours = neighbours
     self.spearman = spearman
   }
 }

@@ -36,7 +36,7 @@ extension ReportTable {
     let isEncoder = report.isEncoder
     let figures =
       isEncoder
-      ? ["cosine", "1 %", "least", "Spearman"]
+      ? ["cosine", "1 %", "least", "neighbours", "Spearman"]
       : ["perplexity", "ratio", "KL mean", "median", "99 %", "99.9 %", "largest", "top-1"]
     let titles = ["size", "bits/weight"] + figures + ["time"]
     var table = ReportTable(
@@ -71,7 +71,7 @@ extension ReportTable {
   }
 
   private static func cells(_ drift: DriftSummary?, isEncoder: Bool) -> [Cell] {
-    let absent = Array(repeating: Cell(text: Numbers.absent), count: isEncoder ? 4 : 8)
+    let absent = Array(repeating: Cell(text: Numbers.absent), count: isEncoder ? 5 : 8)
     switch drift {
     case .decoder(let drift)? where !isEncoder:
       let kl = drift.kl
@@ -90,6 +90,9 @@ extension ReportTable {
         Cell(
           text: Numbers.cosine(cosine.mean), note: Numbers.interval(cosine.ci95, Numbers.cosine)),
         Cell(text: Numbers.cosine(cosine.p01)), Cell(text: Numbers.cosine(cosine.min)),
+        drift.neighbours.map {
+          Cell(text: Numbers.percent($0.mean), note: Numbers.interval($0.ci95, Numbers.percent))
+        } ?? Cell(text: Numbers.absent),
         Cell(text: drift.spearman.map { Numbers.fixed($0, 2) } ?? Numbers.absent),
       ]
     default: return absent

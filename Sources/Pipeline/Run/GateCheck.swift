@@ -46,6 +46,7 @@ enum GateCheck {
         drift.perplexityRatioInterval)
       add("min-top1", limits.minTop1.map(Limit.atLeast), drift.top1, drift.top1Interval)
       add("min-cosine", limits.minCosine.map(Limit.atLeast), nil)
+      add("min-neighbour-overlap", limits.minNeighbourOverlap.map(Limit.atLeast), nil)
       add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), nil)
     case .encoder(let drift):
       add("max-kl", limits.maxKL.map(Limit.atMost), nil)
@@ -54,6 +55,9 @@ enum GateCheck {
       add(
         "min-cosine", limits.minCosine.map(Limit.atLeast), drift.cosine?.mean,
         drift.cosine?.interval)
+      add(
+        "min-neighbour-overlap", limits.minNeighbourOverlap.map(Limit.atLeast),
+        drift.neighbours?.mean, drift.neighbours?.interval)
       let drop = original.flatMap { original in drift.spearman.map { original - $0 } }
       add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), drop)
     }

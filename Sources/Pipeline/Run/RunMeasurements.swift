@@ -165,6 +165,11 @@ extension MeasuredDrift {
           cosine: CosineSummary(
             mean: cosine.mean, p01: cosine.p01, min: cosine.min,
             ci95: Interval(cosine.interval.lowerBound, cosine.interval.upperBound)),
+          neighbours: drift.neighbours.map {
+            NeighbourSummary(
+              count: $0.count, mean: $0.mean,
+              ci95: Interval($0.interval.lowerBound, $0.interval.upperBound))
+          },
           spearman: drift.spearman))
     }
   }

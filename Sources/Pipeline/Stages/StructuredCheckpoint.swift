@@ -71,11 +71,12 @@ struct StructuredCheckpoint: Checkpoint {
     func set(_ key: String, _ value: Int, was: Int) {
       if value != was || object[key] != nil { object[key] = .integer(value) }
     }
-    set("num_hidden_layers", new.layers, was: old.layers)
-    set("intermediate_size", new.inner, was: old.inner)
-    if structure.fixedWidth == nil { set("hidden_size", new.width, was: old.width) }
+    let keys = structure.sizeKeys
+    set(keys.layers, new.layers, was: old.layers)
+    set(keys.inner, new.inner, was: old.inner)
+    if structure.fixedWidth == nil { set(keys.width, new.width, was: old.width) }
     if structure.fixedHeads == nil {
-      set("num_attention_heads", new.heads, was: old.heads)
+      set(keys.heads, new.heads, was: old.heads)
       if object["num_key_value_heads"] != nil || new.keyHeads != new.heads {
         object["num_key_value_heads"] = .integer(new.keyHeads)
       }

@@ -15,17 +15,17 @@ struct StudentConfiguration {
   func checkpoint(of input: any Checkpoint) throws -> any Checkpoint {
     let wanted = try CheckpointFolder.json(at: path)
     let network = try StructuredRun.network(of: input), structure = network.structure
-    let all = structure.sizes.layers
+    let all = structure.sizes.layers, layersKey = structure.sizeKeys.layers
     for member in input.configuration.object?.members ?? [] {
       let isOfLayers =
-        member.key == "num_hidden_layers" || structure.layerLists.contains(member.key)
+        member.key == layersKey || structure.layerLists.contains(member.key)
       guard !isOfLayers, let own = wanted[member.key], own != member.value else { continue }
       throw DistillRequestError.configuration(
         key: member.key, found: own.compactText, expected: member.value.compactText)
     }
-    guard let layers = wanted["num_hidden_layers"]?.integer, layers > 0, layers <= all else {
+    guard let layers = wanted[layersKey]?.integer, layers > 0, layers <= all else {
       throw DistillRequestError.configuration(
-        key: "num_hidden_layers", found: wanted["num_hidden_layers"]?.compactText ?? "nothing",
+        key: layersKey, found: wanted[layersKey]?.compactText ?? "nothing",
         expected: "\(all)")
     }
     // The first and the last layer stay; the others lie as far apart as they can.

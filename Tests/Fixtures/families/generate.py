@@ -1,6 +1,6 @@
 """Makes the tiny checkpoints of this folder and what transformers computes from them.
 
-usage: python generate.py        (versions in README.md; writes next to itself, same bytes each time)
+usage: python generate.py [NAME…]    (versions in README.md; writes next to itself, same bytes each time)
 
 Every checkpoint is random. Norms and biases are random too, so that no step of a forward pass is
 trivially one or zero. Expected values are float32, eager attention, whole sequences, no cache; each
@@ -8,7 +8,9 @@ is also computed in float64, and a variant whose float32 result is not stable is
 """
 
 import json
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -172,10 +174,14 @@ WORDS = """a the cat dog sat on mat runs tea in old house man and woman read boo
 stones long cold winter of north while slept cafe resume un run over quick is rated""".split()
 PIECES = "##s ##ing ##ly ##ning ##able ##ed ##er ##t ##believ".split()
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-ENCODERS = {  # name: (pooling, normalized, as which sentence-transformers writes modules.json)
-    "bert-mean": ("mean", True, "old"),
-    "bert-cls": ("cls", True, "new"),
-    "bert-not-normalized": ("mean", False, "new"),
+# name: (family, pooling, normalized, as which sentence-transformers writes modules.json, width of a dense layer)
+ENCODERS = {
+    "bert-mean": ("Bert", "mean", True, "old", 0),
+    "bert-cls": ("Bert", "cls", True, "new", 0),
+    "bert-not-normalized": ("Bert", "mean", False, "new", 0),
+    "roberta-max": ("Roberta", "max", True, "new", 0),
+    "xlm-roberta-dense": ("XLMRoberta", "cls", True, "new", 20),
+    "distilbert-mean": ("DistilBert", "mean", False, "new", 24),
 }
 
 
@@ -201,23 +207,71 @@ def wordpiece():
         sep_token="[SEP]", mask_token="[MASK]", model_max_length=32)
 
 
-def encoder(name, pooling, normalized, writing):
+def byte_level():
+    """The tokenizer of RoBERTa: <s> A </s>, padding 1."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(SENTENCES * 4, trainers.BpeTrainer(
+        vocab_size=320, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>", cls_token="<s>",
+        bos_token="<s>", eos_token="</s>", sep_token="</s>", mask_token="<mask>",
+        model_max_length=30)
+
+
+def unigram():
+    """The tokenizer of XLM-R: Unigram over a character map, words marked with U+2581."""
+    tokenizer = runpy.run_path(str(HERE.parent / "tokenizers" / "generate.py"))["unigram"]
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(), unk_token="<unk>", pad_token="<pad>", cls_token="<s>",
+        bos_token="<s>", eos_token="</s>", sep_token="</s>", mask_token="<mask>",
+        model_max_length=30)
+
+
+TOKENIZERS = {"Bert": wordpiece, "DistilBert": wordpiece, "Roberta": byte_level, "XLMRoberta": unigram}
+
+
+def encoder_config(family, vocabulary):
+    if family == "DistilBert":
+        return transformers.DistilBertConfig(
+            vocab_size=vocabulary, dim=32, hidden_dim=40, n_layers=2, n_heads=4,
+            max_position_embeddings=32)
+    # RoBERTa's rows of positions start after the padding's.
+    positions = dict(Bert=dict(max_position_embeddings=32)).get(
+        family, dict(max_position_embeddings=32, type_vocab_size=1, pad_token_id=1,
+                     layer_norm_eps=1e-5))
+    return getattr(transformers, family + "Config")(**{**dict(
+        vocab_size=vocabulary, hidden_size=32, intermediate_size=40, num_hidden_layers=2,
+        num_attention_heads=4, layer_norm_eps=1e-12), **positions})
+
+
+def encoder(name, family, pooling, normalized, writing, dense):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers import models as modules
 
     folder, bare = HERE / name, HERE / (name + ".bare")
     shutil.rmtree(folder, ignore_errors=True)
-    tokenizer = wordpiece()
+    tokenizer = TOKENIZERS[family]()
     generator = torch.Generator().manual_seed(seed_of(name))
-    config = transformers.BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=40, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=32, layer_norm_eps=1e-12)
-    model = transformers.BertModel(config).eval()
+    config = encoder_config(family, len(tokenizer))
+    model_class = getattr(transformers, family + "Model")
+    model = model_class(config).eval()
     randomise(model, generator)
     model.save_pretrained(bare)
     tokenizer.save_pretrained(bare)
     transformer = modules.Transformer(str(bare), max_seq_length=24)
     parts = [transformer, modules.Pooling(32, pooling_mode=pooling)]
+    if dense:
+        layer = modules.Dense(
+            32, dense, activation_function=torch.nn.Tanh() if normalized else torch.nn.Identity(),
+            bias=normalized)
+        randomise(layer, generator)
+        parts.append(layer)
     if normalized:
         parts.append(modules.Normalize())
     SentenceTransformer(modules=parts, device="cpu").save(str(folder), create_model_card=False)
@@ -243,10 +297,12 @@ def encoder(name, pooling, normalized, writing):
             model_kwargs=dict(dtype=computed, attn_implementation="eager"))
         batch = sentence.tokenizer(
             SENTENCES, padding=True, truncation=True, max_length=24, return_tensors="pt")
-        bert = transformers.BertModel.from_pretrained(
-            folder, dtype=computed, attn_implementation="eager", add_pooling_layer=False).eval()
+        pooler = {} if family == "DistilBert" else dict(add_pooling_layer=False)
+        bert = model_class.from_pretrained(
+            folder, dtype=computed, attn_implementation="eager", **pooler).eval()
         with torch.no_grad():
-            hidden = bert(**batch).last_hidden_state * batch["attention_mask"][..., None]
+            inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+            hidden = bert(**inputs).last_hidden_state * batch["attention_mask"][..., None]
         embeddings = sentence.encode(SENTENCES, convert_to_tensor=True, batch_size=8)
         values[computed] = (hidden, embeddings)
     drift = max((a - b).abs().max().item()
@@ -266,10 +322,13 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    results = {name: decoder(name, *arguments) for name, arguments in DECODERS.items()}
+    wanted = sys.argv[1:] or [*DECODERS, *ENCODERS]
+    results = {name: decoder(name, *DECODERS[name]) for name in wanted if name in DECODERS}
     for name in ("llama-rope-llama3", "qwen2-sliding"):
-        assert torch.equal(results[name], results[name + "-v4"]), name
-    for name, arguments in ENCODERS.items():
-        encoder(name, *arguments)
+        if name in results and name + "-v4" in results:
+            assert torch.equal(results[name], results[name + "-v4"]), name
+    for name in wanted:
+        if name in ENCODERS:
+            encoder(name, *ENCODERS[name])
     total = sum(path.stat().st_size for path in HERE.rglob("*") if path.is_file())
     print(f"{total} bytes in all")

@@ -1,6 +1,7 @@
 """Makes the tokenizer fixtures, with the package `tokenizers` as the judge.
 
     python generate.py                 small tokenizers, trained here on the texts below
+    python generate.py NAME…           only these of them
     python generate.py SHARED [PEERS]  also real.json: hashes of what real tokenizers give
 
 SHARED has tokenizers/ and models/, PEERS has minilm/; their files are not part of the project.
@@ -8,7 +9,9 @@ Needs: tokenizers 0.23; for SHARED also transformers and sentencepiece.
 """
 
 import json
+import math
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -200,9 +203,104 @@ def added():
     return tokenizer
 
 
+def character_map(replacements):
+    """The blob of a SentencePiece character map, from {text: its replacement}."""
+    texts, places = b"", {}
+    for value in replacements.values():
+        if value not in places:
+            places[value] = len(texts)
+            texts += value.encode() + b"\0"
+    # A double array (darts-clone): children of a node at `node ^ offset ^ byte`, a leaf's value at byte 0.
+    tree = {}
+    for key, value in replacements.items():
+        node = tree
+        for byte in key.encode():
+            node = node.setdefault(byte, {})
+        node[0] = places[value]
+    units, used, taken = {0: 0}, {0}, set()
+    waiting = [(0, tree)]
+    while waiting:
+        place, node = waiting.pop(0)
+        base = 1
+        while base in taken or any((base ^ byte) in used for byte in node):
+            base += 1
+        taken.add(base)
+        offset = base ^ place
+        assert offset < 1 << 21
+        units[place] |= offset << 10 | (1 << 8 if 0 in node else 0)
+        for byte, below in node.items():
+            used.add(base ^ byte)
+            if byte == 0:
+                units[base] = below | 1 << 31
+            else:
+                units[base ^ byte] = byte
+                waiting.append((base ^ byte, below))
+    size = (max(units) // 256 + 1) * 256
+    blob = b"".join(units.get(i, 0x80000000 | 0xFF).to_bytes(4, "little") for i in range(size))
+    return len(blob).to_bytes(4, "little") + blob + texts
+
+
+def unigram(byte_fallback=False):
+    """The tokenizer of XLM-R: a character map, words, Unigram."""
+    import unicodedata
+    replacements = {}
+    for code in [*range(0x80, 0x250), *range(0x300, 0x370), *range(0x2000, 0x2400),
+                 *range(0x2460, 0x2500), *range(0x3000, 0x3400), *range(0xF900, 0xFB07),
+                 *range(0xFF00, 0xFFF0)]:
+        text = unicodedata.normalize("NFKC", chr(code))
+        if text != chr(code):
+            replacements[chr(code)] = text
+    for code in range(0xC0, 0x180):  # letters with an accent of their own, as clusters
+        parts = unicodedata.normalize("NFD", chr(code))
+        if parts != chr(code):
+            replacements[parts] = chr(code)
+    for code in [*range(1, 9), *range(14, 32), 0x7F, 0xAD, 0x200B, 0x200E, 0xFEFF]:
+        replacements[chr(code)] = ""
+    for code in [9, 10, 11, 12, 13, 0x85, 0x2028, 0x2029]:
+        replacements[chr(code)] = " "
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([
+        normalizers.Precompiled(character_map(replacements)),
+        normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace("▁", "always")])
+    tokenizer.decoder = decoders.Metaspace("▁", "always")
+    # The frequent parts of words; the trainer of the package does not give the same ones each time.
+    counts = Counter()
+    for text in CORPUS:
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
+            counts.update(word[i:i + n] for n in range(1, 9) for i in range(len(word) - n + 1))
+    order = sorted(counts, key=lambda part: (-counts[part] * len(part), part))[:400]
+    total = sum(counts[part] for part in order)
+    vocabulary = [[token, 0.0] for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocabulary += [[part, round(math.log(counts[part] / total), 6)] for part in order]
+    if byte_fallback:
+        vocabulary += [[f"<0x{i:02X}>", 0.0] for i in range(256)]
+    document = json.loads(tokenizer.to_str())
+    document["model"] = dict(
+        type="Unigram", unk_id=3, vocab=vocabulary, byte_fallback=byte_fallback)
+    tokenizer = Tokenizer.from_str(json.dumps(document))
+    tokenizer.add_special_tokens(
+        ["<s>", "<pad>", "</s>", "<unk>", AddedToken("<mask>", lstrip=True, normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)])
+    return tokenizer
+
+
+def unigram_bytes():
+    """As T5 and its kin cut whole texts, with bytes for what is unknown."""
+    tokenizer = unigram(byte_fallback=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", "first", split=False)
+    tokenizer.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+        decoders.Strip(" ", 1, 0)])
+    return tokenizer
+
+
 CORPUS = [mixed_text(seed, 3000) for seed in range(1, 9)] + [" ".join(POOLS[0])] * 40
 
-SMALL = [gpt2, llama3, qwen2, o200k, sentence_piece, bert, added]
+SMALL = [gpt2, llama3, qwen2, o200k, sentence_piece, bert, added, unigram, unigram_bytes]
 
 
 def expectations(tokenizer, seed):
@@ -229,10 +327,14 @@ def expectations(tokenizer, seed):
     return {"encode": encodes, "pair": pairs, "decode": decodes}
 
 
-def small():
-    made = [(maker.__name__, maker) for maker in SMALL if maker is not sentence_piece]
-    made += [("llama2", lambda: sentence_piece(False)), ("mistral", lambda: sentence_piece(True))]
+def small(only=()):
+    made = [(maker.__name__, maker) for maker in SMALL
+            if maker not in (sentence_piece, unigram, unigram_bytes)]
+    made += [("llama2", lambda: sentence_piece(False)), ("mistral", lambda: sentence_piece(True)),
+             ("unigram", unigram), ("unigram_bytes", unigram_bytes)]
     for seed, (name, maker) in enumerate(made):
+        if only and name not in only:
+            continue
         tokenizer = maker()
         path = HERE / f"{name}.json"
         tokenizer.save(str(path), pretty=False)
@@ -370,7 +472,9 @@ def real(shared, peers):
     write("real.json", results)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:] and not Path(sys.argv[1]).is_dir():
+    small(sys.argv[1:])
+elif __name__ == "__main__":
     write("pools.json", POOLS)
     small()
     regexes()

@@ -1,0 +1,56 @@
+// Layers and norms of a network out of a checkpoint, with the names of all tensors that were read.
+
+import Checkpoints
+import Encodings
+import Tensors
+
+/// Reads the parts of a network, and remembers what it read.
+struct PartReader {
+  let checkpoint: any Checkpoint
+  /// Stands before every name, such as `roberta.`.
+  let root: String
+  /// Tensors that were read, or that are known and left alone.
+  private(set) var names: Set<String> = []
+
+  init(_ checkpoint: any Checkpoint, root: String = "") {
+    self.checkpoint = checkpoint
+    self.root = root
+  }
+
+  /// Tensors that the network knows and does not need, by their full names.
+  mutating func leaveAlone(_ names: some Sequence<String>) { self.names.formUnion(names) }
+
+  /// A linear layer `[outputs, inputs]`.
+  mutating func linear(
+    _ name: String, _ outputs: Int, _ inputs: Int, bias: Bool
+  ) throws(CheckpointError) -> Linear {
+    names.insert(root + name + ".weight")
+    if bias { names.insert(root + name + ".bias") }
+    return Linear(
+      name: root + name,
+      matrix: try checkpoint.weight(root + name + ".weight", outputs: outputs, inputs: inputs),
+      bias: bias ? try checkpoint.vector(root + name + ".bias", count: outputs) : nil)
+  }
+
+  /// RMSNorm with its weight.
+  mutating func rmsNorm(
+    _ name: String, _ width: Int, epsilon: Float
+  ) throws(CheckpointError) -> RMSNorm {
+    let weightName = root + name + ".weight"
+    names.insert(weightName)
+    return RMSNorm(
+      weightName: weightName, weight: try checkpoint.vector(weightName, count: width),
+      epsilon: epsilon)
+  }
+
+  /// LayerNorm with weight and bias.
+  mutating func layerNorm(
+    _ name: String, _ width: Int, epsilon: Float
+  ) throws(CheckpointError) -> LayerNorm {
+    let name = root + name
+    names.formUnion([name + ".weight", name + ".bias"])
+    return LayerNorm(
+      name: name, weight: try checkpoint.vector(name + ".weight", count: width),
+      bias: try checkpoint.vector(name + ".bias", count: width), epsilon: epsilon)
+  }
+}
