@@ -46,13 +46,14 @@ let package = Package(
       name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(
       name: "CLAPACKE", pkgConfig: "lapacke", providers: [.apt(["liblapacke-dev"])]),
+    .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
     .target(name: "CHDF5Reader", dependencies: ["CHDF5"]),
     .target(name: "CKernels"),
 
     module("JSONDocuments", []),
-    module("Tensors", ["CKernels"]),
+    module("Tensors", ["CKernels", "CMalloc"]),
     module("LinearAlgebra", ["Tensors", "COpenBLAS", "CLAPACKE"]),
     module("Encodings", ["CKernels", "Tensors"]),
     module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", "CZlib", crypto]),

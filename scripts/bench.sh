@@ -78,7 +78,9 @@ echo; echo "training steps, lm-29m, batch 8 x 256, AdamW, float32"
 measure "condense distill, whole process" "$condense" distill "$shared/models/lm-29m" "$work/out" \
   --text "$shared/data/books-calibration.txt" --tokens 20400 --validation-windows 1 --validations 1 \
   --learning-rate 1e-4 --progress jsonl --threads "$threads"
-echo "  of that: $(grep -o '[0-9]* tokens/s' "$work/log" | tail -1)"
+"$condense" distill "$shared/models/lm-29m" "$work/out" --text "$shared/data/books-calibration.txt" --tokens 20400 \
+  --validation-windows 1 --validations 1 --learning-rate 1e-4 --progress jsonl --threads "$threads" --force 2>&1 |
+  python3 scripts/step_times.py 2040
 if [ -x "$peers/hf/bin/python" ]; then
   measure "PyTorch, whole process" "$peers/hf/bin/python" scripts/peer_train.py \
     "$shared/models/lm-29m" "$shared/data/books-calibration.txt" "$threads" 8 256 10

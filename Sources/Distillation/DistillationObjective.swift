@@ -136,21 +136,28 @@ struct DistillationObjective {
     let label = Int(window.tokens[position + 1])
     let divergenceWeight = options.targets == .text ? 0 : options.divergenceWeight
     let usesText = options.targets == .text ? 1 : options.textWeight
+    let a = Float(window.weight * divergenceWeight), b = Float(window.weight * usesText)
     // The text's loss is measured even where it does not count.
-    var text = [Float](copying: logits.span)
-    var textSpan = text.mutableSpan
-    sums.text = window.weight * RowGradients.crossEntropy(&textSpan, label: label)
-    if divergenceWeight > 0 {
+    if divergenceWeight == 0 {
+      sums.text = window.weight * RowGradients.crossEntropy(&logits, label: label)
+      scale(&logits, by: b)
+    } else if usesText == 0 {
+      sums.text = window.weight * (logSumExp(logits.span) - Double(logits[label]))
       sums.divergence = window.weight * divergence(&logits, window, position: position, teacher)
-      let a = Float(window.weight * divergenceWeight), b = Float(window.weight * usesText)
-      if a != 1 || b != 0 {
-        for i in logits.indices { logits[i] = a * logits[i] + b * textSpan[i] }
-      }
+      scale(&logits, by: a)
     } else {
-      let b = Float(window.weight * usesText)
-      for i in logits.indices { logits[i] = b * textSpan[i] }
+      var text = [Float](copying: logits.span)
+      var textSpan = text.mutableSpan
+      sums.text = window.weight * RowGradients.crossEntropy(&textSpan, label: label)
+      sums.divergence = window.weight * divergence(&logits, window, position: position, teacher)
+      for i in logits.indices { logits[i] = a * logits[i] + b * textSpan[i] }
     }
     return sums
+  }
+
+  private func scale(_ logits: inout MutableSpan<Float>, by factor: Float) {
+    if factor == 1 { return }
+    for i in logits.indices { logits[i] *= factor }
   }
 
   private func divergence(

@@ -63,6 +63,10 @@ struct MatrixGradient {
   }
 
   mutating func receive(_ gradient: ParameterGradient) {
+    if sum == nil, case .product(let inputs, let outputs) = gradient {
+      sum = outputs.transposedProduct(inputs, precision: precision)
+      return
+    }
     var sum = self.sum.take() ?? Matrix(rows: outputs, columns: inputs)
     gradient.add(to: &sum, precision: precision)
     self.sum = sum

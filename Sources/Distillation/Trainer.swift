@@ -153,6 +153,7 @@ public final class Trainer {
   public func run(
     progress: (TrainingProgress) throws -> Void = { _ in }
   ) throws -> TrainingOutcome {
+    FreedMemory.keep()
     let started = ContinuousClock.now
     if let stored = try store?.read(parameters, optimizer) {
       state = stored

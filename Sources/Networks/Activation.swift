@@ -21,57 +21,54 @@ enum Activation: String {
     guard !x.values.isEmpty else { return }
     if let record = x.record {
       let input = x.unrecorded
+      x = input.changedCopy(with: input) { part, _ in apply(&part) }
       x.record = GradientRecord(of: [record]) { gradient, _ in
         [gradient.changed(with: input) { multiplyByDerivative(&$0, at: $1) }]
       }
+      return
     }
     ParallelLoop.overRows(of: &x.values, rowLength: x.columns, blockRows: 32) { _, part in
-      switch self {
-      case .silu, .swish: RowKernels.silu(&part)
-      case .gelu: RowKernels.gelu(&part)
-      case .geluNew, .geluTanh: RowKernels.geluTanh(&part)
-      case .quickGelu:
-        for i in part.indices { part[i] *= Self.quickFactor }
-        RowKernels.silu(&part)
-        for i in part.indices { part[i] /= Self.quickFactor }
-      case .relu: for i in part.indices where part[i] < 0 { part[i] = 0 }
-      case .tanh: for i in part.indices { part[i] = Foundation.tanh(part[i]) }
-      }
+      apply(&part)
+    }
+  }
+
+  private func apply(_ part: inout MutableSpan<Float>) {
+    switch self {
+    case .silu, .swish: RowKernels.silu(&part)
+    case .gelu: RowKernels.gelu(&part)
+    case .geluNew, .geluTanh: RowKernels.geluTanh(&part)
+    case .quickGelu:
+      for i in part.indices { part[i] *= Self.quickFactor }
+      RowKernels.silu(&part)
+      for i in part.indices { part[i] /= Self.quickFactor }
+    case .relu: for i in part.indices where part[i] < 0 { part[i] = 0 }
+    case .tanh: for i in part.indices { part[i] = Foundation.tanh(part[i]) }
     }
   }
 
   /// `gate = f(gate) * up`.
   func applyGate(_ gate: inout Matrix, up: Matrix) {
     guard !gate.values.isEmpty else { return }
-    if gate.record != nil || up.record != nil {
-      gate.record = gateRecord(gate, up: up)
-    }
-    let columns = gate.columns
-    if self == .silu || self == .swish {
-      ParallelLoop.overRows(of: &gate.values, rowLength: columns, blockRows: 32) { rows, part in
-        RowKernels.siluMultiply(
-          &part, up.values.span.extracting(rows.lowerBound * columns..<rows.upperBound * columns))
-      }
-      return
-    }
-    let record = gate.record
-    gate.record = nil
-    apply(&gate)
-    gate.record = record
-    ParallelLoop.overRows(of: &gate.values, rowLength: columns, blockRows: 32) { rows, part in
-      let up = up.values.span.extracting(rows.lowerBound * columns..<rows.upperBound * columns)
+    func multiply(_ part: inout MutableSpan<Float>, _ up: Span<Float>) {
+      if self == .silu || self == .swish { return RowKernels.siluMultiply(&part, up) }
+      apply(&part)
       for i in up.indices { part[i] *= up[i] }
     }
+    guard let record = gateRecord(gate, up: up) else {
+      gate = gate.changed(with: up) { multiply(&$0, $1) }
+      return
+    }
+    gate = gate.changedCopy(with: up) { multiply(&$0, $1) }
+    gate.record = record
   }
 
   /// The record of `f(gate) * up`.
   private func gateRecord(_ gate: Matrix, up: Matrix) -> GradientRecord? {
     let input = gate.unrecorded, factor = up.unrecorded
     return GradientRecord(of: [gate.record, up.record]) { gradient, _ in
-      var value = input
-      apply(&value)
       // Of the gate: gradient * up * f'(gate). Of up: gradient * f(gate).
-      let ofUp = value.changed(with: gradient) { part, gradient in
+      let ofUp = input.changedCopy(with: gradient) { part, gradient in
+        apply(&part)
         for i in gradient.indices { part[i] *= gradient[i] }
       }
       var ofGate = gradient.changed(with: factor) { part, factor in
@@ -100,21 +97,5 @@ enum Activation: String {
         gradient[i] *= 1 - value * value
       }
     }
-  }
-}
-
-extension Matrix {
-  /// The matrix after a change of its values that reads those of another of the same size.
-  consuming func changed(
-    with other: Matrix, _ body: (inout MutableSpan<Float>, Span<Float>) -> Void
-  ) -> Matrix {
-    precondition(other.rows == rows && other.columns == columns)
-    guard !values.isEmpty else { return self }
-    let columns = columns
-    ParallelLoop.overRows(of: &values, rowLength: columns, blockRows: 32) { rows, part in
-      body(
-        &part, other.values.span.extracting(rows.lowerBound * columns..<rows.upperBound * columns))
-    }
-    return self
   }
 }

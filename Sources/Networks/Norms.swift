@@ -14,20 +14,25 @@ struct RMSNorm {
     guard !x.values.isEmpty else { return }
     let width = weight.count
     precondition(x.columns % width == 0)
-    if let record = x.record {
-      let input = x.unrecorded
-      x.record = GradientRecord(of: [record]) { gradient, observer in
-        if observer.wants(weightName) {
-          observer.receive(weightName, .vector(weightGradient(gradient, input)))
-        }
-        return [inputGradient(gradient, input)]
-      }
-    }
-    ParallelLoop.overRows(of: &x.values, rowLength: x.columns, blockRows: 32) { _, part in
+    func normalize(_ part: inout MutableSpan<Float>) {
       for start in stride(from: 0, to: part.count, by: width) {
         var row = part._mutatingExtracting(start..<start + width)
         RowKernels.rmsNorm(&row, weight: weight.span, epsilon: epsilon)
       }
+    }
+    guard let record = x.record else {
+      ParallelLoop.overRows(of: &x.values, rowLength: x.columns, blockRows: 32) { _, part in
+        normalize(&part)
+      }
+      return
+    }
+    let input = x.unrecorded
+    x = input.changedCopy(with: input) { part, _ in normalize(&part) }
+    x.record = GradientRecord(of: [record]) { gradient, observer in
+      if observer.wants(weightName) {
+        observer.receive(weightName, .vector(weightGradient(gradient, input)))
+      }
+      return [inputGradient(gradient, input)]
     }
   }
 

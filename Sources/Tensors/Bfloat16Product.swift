@@ -20,16 +20,16 @@ enum Bfloat16Product {
   /// `result[i, j] += Σ_p left[i, p] · right(j, p)`, or `=` when it does not add.
   ///
   /// - Parameters:
-  ///   - left: `rows` rows of `depth` values, `stride` apart.
+  ///   - left: `rows` rows of `depth` values, `stride` apart; with `isLeftTurned` `depth` rows of `rows` values.
   ///   - right: Rows `[columns, depth]`, or, with `isTransposed`, `[depth, columns]`.
   static func multiply(
-    _ left: Span<Float>, stride: Int, rows: Int, depth: Int, _ right: Span<Float>,
-    isTransposed: Bool, to result: inout Matrix, adds: Bool
+    _ left: Span<Float>, stride: Int, isLeftTurned: Bool = false, rows: Int, depth: Int,
+    _ right: Span<Float>, isTransposed: Bool, to result: inout Matrix, adds: Bool
   ) {
     let columns = result.columns, width = PanelProduct.width
     precondition(result.rows == rows && right.count >= depth * columns)
     let panels = (columns + width - 1) / width, pairs = (depth + 1) / 2
-    var packed = [UInt16](repeating: 0, count: panels * pairs * 2 * width)
+    var packed = [UInt16](unwritten: panels * pairs * 2 * width)
     ParallelLoop.parts(
       of: &packed, count: panels,
       range: { $0 * pairs * 2 * width..<($0 + 1) * pairs * 2 * width }
@@ -42,10 +42,15 @@ enum Bfloat16Product {
     }
     ParallelLoop.overRows(of: &result.values, rowLength: columns, blockRows: blockRows) {
       block, part in
-      var own = [UInt16](repeating: 0, count: block.count * 2 * pairs)
-      round(
-        left.extracting(block.lowerBound * stride..<left.count), stride: stride,
-        rows: block.count, depth: depth, into: &own)
+      var own = [UInt16](unwritten: block.count * 2 * pairs)
+      if isLeftTurned {
+        let turned = AddedProduct.turned(left, stride: stride, block, depth: depth)
+        round(turned.span, stride: depth, rows: block.count, depth: depth, into: &own)
+      } else {
+        round(
+          left.extracting(block.lowerBound * stride..<left.count), stride: stride,
+          rows: block.count, depth: depth, into: &own)
+      }
       for index in 0..<panels {
         let first = index * width
         multiply(

@@ -10,27 +10,27 @@ extension LinearOperator {
     precondition(
       gradient.columns == outputs, "\(gradient.columns) values for \(outputs) outputs")
     let tokens = gradient.rows, inputs = inputs, outputs = outputs
-    var result = Matrix(rows: tokens, columns: inputs)
-    guard tokens > 0, inputs > 0, outputs > 0 else { return result }
+    guard tokens > 0, inputs > 0, outputs > 0 else { return Matrix(rows: tokens, columns: inputs) }
+    var result = Matrix(unwrittenRows: tokens, columns: inputs)
     var scratch: [Float] = []
     for start in stride(from: 0, to: outputs, by: AddedProduct.depth) {
       let rows = start..<min(start + AddedProduct.depth, outputs)
       let left = gradient.values.span.extracting(start..<gradient.values.count)
       let isInPlace = withRowsInPlace(rows) { weights in
-        AddedProduct.add(
+        AddedProduct.multiply(
           left, stride: outputs, rows: tokens, weights, depth: rows.count, to: &result,
-          precision: precision)
+          adds: start > 0, precision: precision)
       }
       if isInPlace { continue }
       if scratch.count != rows.count * inputs {
-        scratch = [Float](repeating: 0, count: rows.count * inputs)
+        scratch = [Float](unwritten: rows.count * inputs)
       }
       ParallelLoop.overRows(of: &scratch, rowLength: inputs, blockRows: 64) { block, part in
         decode(rows: start + block.lowerBound..<start + block.upperBound, into: &part)
       }
-      AddedProduct.add(
+      AddedProduct.multiply(
         left, stride: outputs, rows: tokens, scratch.span, depth: rows.count, to: &result,
-        precision: precision)
+        adds: start > 0, precision: precision)
     }
     return result
   }
@@ -39,9 +39,12 @@ extension LinearOperator {
 extension Matrix {
   /// `Σ over rows t of self[t]ᵀ right[t]`: `[columns, right.columns]`. With the gradient of a linear layer's
   /// output as `self` and its input as `right`, the gradient of its weight.
-  public func transposedProduct(_ right: Matrix) -> Matrix {
-    var result = Matrix(rows: columns, columns: right.columns)
-    result.addTransposedProduct(self, right)
+  public func transposedProduct(
+    _ right: Matrix, precision: ProductPrecision = .float32
+  ) -> Matrix {
+    guard rows > 0 else { return Matrix(rows: columns, columns: right.columns) }
+    var result = Matrix(unwrittenRows: columns, columns: right.columns)
+    result.takeTransposedProduct(self, right, adds: false, precision: precision)
     return result
   }
 
@@ -49,23 +52,22 @@ extension Matrix {
   public mutating func addTransposedProduct(
     _ left: Matrix, _ right: Matrix, precision: ProductPrecision = .float32
   ) {
-    let rows = left.rows, columns = left.columns
-    precondition(rows == right.rows, "\(rows) rows and \(right.rows) rows")
-    precondition(self.rows == columns && self.columns == right.columns)
-    guard rows > 0, columns > 0, right.columns > 0 else { return }
-    for start in stride(from: 0, to: rows, by: AddedProduct.depth) {
-      let depth = min(AddedProduct.depth, rows - start)
-      var turned = [Float](repeating: 0, count: columns * depth)
-      ParallelLoop.overRows(of: &turned, rowLength: depth, blockRows: 32) { block, part in
-        PanelProduct.transpose(
-          left.values.span.extracting(
-            start * columns + block.lowerBound..<left.values.count), stride: columns, rows: depth,
-          columns: block.count, into: &part, targetStride: depth)
-      }
-      AddedProduct.add(
-        turned.span, stride: depth, rows: columns,
-        right.values.span.extracting(start * right.columns..<(start + depth) * right.columns),
-        depth: depth, to: &self, precision: precision)
+    takeTransposedProduct(left, right, adds: true, precision: precision)
+  }
+
+  private mutating func takeTransposedProduct(
+    _ left: Matrix, _ right: Matrix, adds: Bool, precision: ProductPrecision
+  ) {
+    precondition(left.rows == right.rows, "\(left.rows) rows and \(right.rows) rows")
+    precondition(rows == left.columns && columns == right.columns)
+    guard left.rows > 0, rows > 0, columns > 0 else { return }
+    for start in stride(from: 0, to: left.rows, by: AddedProduct.depth) {
+      let depth = min(AddedProduct.depth, left.rows - start)
+      AddedProduct.multiply(
+        left.values.span.extracting(start * left.columns..<left.values.count),
+        stride: left.columns, isTurned: true, rows: rows,
+        right.values.span.extracting(start * columns..<(start + depth) * columns),
+        depth: depth, to: &self, adds: adds || start > 0, precision: precision)
     }
   }
 
@@ -80,31 +82,32 @@ extension Matrix {
   }
 }
 
-/// Products of bounded depth, added to a result. The pieces of the depth are added in order.
+/// Products of bounded depth. The pieces of a longer depth are added in order.
 enum AddedProduct {
   /// Depth of one piece: its panel of 32 columns stays in the second-level cache.
   static let depth = 512
   /// Rows that go over all panels together; a multiple of the tile's 12.
   private static let blockRows = 120
 
-  /// `result[i, j] += Σ_p left[i, p] · right[p, j]`.
+  /// `result[i, j] = Σ_p left[i, p] · right[p, j]`, added to what the result holds with `adds`.
   ///
   /// - Parameters:
-  ///   - left: `rows` rows of `depth` values, `stride` apart.
+  ///   - left: `rows` rows of `depth` values, `stride` apart; with `isTurned` `depth` rows of `rows` values.
   ///   - right: `[depth, result.columns]`, row-major.
-  static func add(
-    _ left: Span<Float>, stride leftStride: Int, rows: Int, _ right: Span<Float>, depth: Int,
-    to result: inout Matrix, precision: ProductPrecision
+  static func multiply(
+    _ left: Span<Float>, stride leftStride: Int, isTurned: Bool = false, rows: Int,
+    _ right: Span<Float>, depth: Int, to result: inout Matrix, adds: Bool,
+    precision: ProductPrecision
   ) {
     if precision == .bfloat16 {
       return Bfloat16Product.multiply(
-        left, stride: leftStride, rows: rows, depth: depth, right, isTransposed: true, to: &result,
-        adds: true)
+        left, stride: leftStride, isLeftTurned: isTurned, rows: rows, depth: depth, right,
+        isTransposed: true, to: &result, adds: adds)
     }
     let width = PanelProduct.width, columns = result.columns
     precondition(result.rows == rows && right.count >= depth * columns)
     let panels = (columns + width - 1) / width
-    var packed = [Float](repeating: 0, count: panels * depth * width)
+    var packed = [Float](unwritten: panels * depth * width)
     ParallelLoop.overRows(of: &packed, rowLength: depth * width, blockRows: 1) { index, panel in
       let column = index.lowerBound * width
       PanelProduct.pack(
@@ -113,15 +116,35 @@ enum AddedProduct {
     }
     ParallelLoop.overRows(of: &result.values, rowLength: columns, blockRows: blockRows) {
       block, part in
-      let from = left.extracting(block.lowerBound * leftStride..<left.count)
-      for index in 0..<panels {
-        let first = index * width
-        PanelProduct.multiply(
-          from, leftStride: leftStride, rows: block.count,
-          panel: packed.span.extracting(index * depth * width..<(index + 1) * depth * width),
-          depth: depth, into: &part, resultOffset: first, resultStride: columns,
-          columns: min(width, columns - first), adds: true)
+      func sweep(_ from: Span<Float>, stride: Int, _ part: inout MutableSpan<Float>) {
+        for index in 0..<panels {
+          let first = index * width
+          PanelProduct.multiply(
+            from, leftStride: stride, rows: block.count,
+            panel: packed.span.extracting(index * depth * width..<(index + 1) * depth * width),
+            depth: depth, into: &part, resultOffset: first, resultStride: columns,
+            columns: min(width, columns - first), adds: adds)
+        }
+      }
+      if isTurned {
+        sweep(
+          turned(left, stride: leftStride, block, depth: depth).span, stride: depth, &part)
+      } else {
+        sweep(
+          left.extracting(block.lowerBound * leftStride..<left.count), stride: leftStride, &part)
       }
     }
+  }
+
+  /// Some columns of `depth` rows, `stride` apart, as rows `[columns, depth]`.
+  static func turned(
+    _ source: Span<Float>, stride: Int, _ columns: Range<Int>, depth: Int
+  ) -> [Float] {
+    var result = [Float](unwritten: columns.count * depth)
+    var target = result.mutableSpan
+    PanelProduct.transpose(
+      source.extracting(columns.lowerBound..<source.count), stride: stride, rows: depth,
+      columns: columns.count, into: &target, targetStride: depth)
+    return result
   }
 }

@@ -86,7 +86,7 @@ extension LinearOperator {
   ) {
     if withRowsInPlace(rows, body) { return }
     if scratch.count < rows.count * inputs {
-      scratch = [Float](repeating: 0, count: rows.count * inputs)
+      scratch = [Float](unwritten: rows.count * inputs)
     }
     var target = scratch.mutableSpan
     decode(rows: rows, into: &target)
@@ -121,7 +121,7 @@ extension LinearOperator {
     let panels = (outputs + width - 1) / width
     let panelsAtOnce = max(1, min(panels, (1 << 20) / (inputs * width)))
     let blockRows = max(12, min(240, (1 << 17) / inputs / 12 * 12))
-    var packed = [Float](repeating: 0, count: panelsAtOnce * inputs * width)
+    var packed = [Float](unwritten: panelsAtOnce * inputs * width)
     for first in stride(from: 0, to: panels, by: panelsAtOnce) {
       let count = min(panelsAtOnce, panels - first)
       ParallelLoop.parts(

@@ -43,11 +43,7 @@ public struct Matrix: Sendable, Equatable {
 
   /// A matrix whose every value is written before it is read: results of products.
   init(unwrittenRows rows: Int, columns: Int) {
-    let count = rows * columns
-    let values = unsafe [Float](unsafeUninitializedCapacity: count) { _, initialized in
-      initialized = count
-    }
-    self.init(rows: rows, columns: columns, values: values)
+    self.init(rows: rows, columns: columns, values: [Float](unwritten: rows * columns))
   }
 
   /// The indices of a row's values.
@@ -77,15 +73,47 @@ public struct Matrix: Sendable, Equatable {
   public mutating func add(_ other: Matrix) {
     precondition(other.rows == rows && other.columns == columns)
     guard !values.isEmpty else { return }
-    let columns = columns
-    ParallelLoop.overRows(of: &values, rowLength: columns, blockRows: 64) { rows, part in
-      let source = other.values.span.extracting(
-        rows.lowerBound * columns..<rows.upperBound * columns)
+    func add(_ part: inout MutableSpan<Float>, _ source: Span<Float>) {
       for i in source.indices { part[i] += source[i] }
     }
-    if record != nil || other.record != nil {
-      record = GradientRecord(of: [record, other.record]) { gradient, _ in [gradient, gradient] }
+    guard record != nil || other.record != nil else {
+      self = changed(with: other) { add(&$0, $1) }
+      return
     }
+    let record = GradientRecord(of: [record, other.record]) { gradient, _ in [gradient, gradient] }
+    self = changedCopy(with: other) { add(&$0, $1) }
+    self.record = record
+  }
+
+  /// The matrix after a change of its values that reads those of another of the same size; in place where it is the
+  /// only owner of them. `body` gets some whole rows of both, in parallel.
+  public consuming func changed(
+    with other: Matrix, _ body: (inout MutableSpan<Float>, Span<Float>) -> Void
+  ) -> Matrix {
+    precondition(other.rows == rows && other.columns == columns)
+    guard !values.isEmpty else { return self }
+    let columns = columns
+    ParallelLoop.overRows(of: &values, rowLength: columns, blockRows: 32) { rows, part in
+      body(
+        &part, other.values.span.extracting(rows.lowerBound * columns..<rows.upperBound * columns))
+    }
+    return self
+  }
+
+  /// The same, without a record, for a matrix whose values are kept: each thread copies the rows that it changes.
+  public func changedCopy(
+    with other: Matrix, _ body: (inout MutableSpan<Float>, Span<Float>) -> Void
+  ) -> Matrix {
+    precondition(other.rows == rows && other.columns == columns)
+    var result = Matrix(unwrittenRows: rows, columns: columns)
+    guard !values.isEmpty else { return result }
+    ParallelLoop.overRows(of: &result.values, rowLength: columns, blockRows: 32) { rows, part in
+      let range = rows.lowerBound * columns..<rows.upperBound * columns
+      let own = values.span.extracting(range)
+      for i in own.indices { part[i] = own[i] }
+      body(&part, other.values.span.extracting(range))
+    }
+    return result
   }
 
   /// The matrices' rows, one under the other; all have the same width.
@@ -106,5 +134,12 @@ public struct Matrix: Sendable, Equatable {
       }
     }
     return result
+  }
+}
+
+extension Array where Element: BitwiseCopyable {
+  /// Memory of which every value is written before it is read.
+  init(unwritten count: Int) {
+    unsafe self.init(unsafeUninitializedCapacity: count) { _, initialized in initialized = count }
   }
 }
