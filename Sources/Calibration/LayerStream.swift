@@ -20,6 +20,8 @@ public final class LayerStream {
   private var originals: [[any LinearOperator]] = []
   /// The branch that comes next.
   public private(set) var position = 0
+  /// Tokens that the last group whose moments were asked for reads.
+  public private(set) var tokens = 0
 
   /// Tokens of a batch.
   public static let batchTokens = 2048
@@ -29,36 +31,39 @@ public final class LayerStream {
   /// The streams before one branch, and how far in it they have come.
   private struct Course {
     var hidden: [Matrix]
-    /// By batch, what the last group that was asked for reads.
-    var reached: [Int: (group: Int, input: Matrix)] = [:]
+    /// By batch, how far the branch is: at the last group that was asked for.
+    var reached: [Int: (group: Int, state: BranchState)] = [:]
     private var kept = 0
 
     init(_ hidden: [Matrix]) { self.hidden = hidden }
 
-    /// What a group reads in a batch.
-    mutating func input(
-      ofGroup group: Int, of index: Int, _ batch: TokenBatch, in sublayer: any Sublayer
-    ) -> Matrix {
-      var step = 0, x = hidden[index]
+    /// The branch at a group, in a batch.
+    mutating func state(
+      atGroup group: Int, of index: Int, _ batch: TokenBatch, in sublayer: any Sublayer
+    ) -> BranchState {
+      var step: Int, state: BranchState
       if let last = reached[index], last.group <= group {
-        (step, x) = (last.group + 1, last.input)
+        (step, state) = (last.group + 1, last.state)
+      } else {
+        (step, state) = (1, sublayer.start(hidden[index], batch, cache: nil))
       }
-      for next in step..<max(step, group + 1) {
-        x = sublayer.input(ofGroup: next, from: x, batch, cache: nil)
+      while step <= group {
+        state = sublayer.step(toGroup: step, from: state, batch, cache: nil)
+        step += 1
       }
-      let before = reached[index]?.input.values.count ?? 0
-      if kept - before + x.values.count <= LayerStream.keptValues {
-        kept += x.values.count - before
-        reached[index] = (group, x)
+      let before = reached[index]?.state.valueCount ?? 0
+      if kept - before + state.valueCount <= LayerStream.keptValues {
+        kept += state.valueCount - before
+        reached[index] = (group, state)
       }
-      return x
+      return state
     }
 
     /// Runs the branch to its end.
     mutating func advance(_ index: Int, _ batch: TokenBatch, in sublayer: any Sublayer) {
-      let last = input(ofGroup: sublayer.groups.count - 1, of: index, batch, in: sublayer)
-      hidden[index] = sublayer.output(from: last, hidden: hidden[index])
-      if let before = reached.removeValue(forKey: index) { kept -= before.input.values.count }
+      let last = state(atGroup: sublayer.groups.count - 1, of: index, batch, in: sublayer)
+      hidden[index] = sublayer.finish(last, hidden: hidden[index])
+      if let before = reached.removeValue(forKey: index) { kept -= before.state.valueCount }
     }
 
     mutating func restart() {
@@ -92,17 +97,26 @@ public final class LayerStream {
   public func restart() { current.restart() }
 
   private func currentInput(ofGroup group: Int, _ index: Int) -> Matrix {
-    current.input(ofGroup: group, of: index, batches[index], in: network.sublayers[position])
+    current.state(atGroup: group, of: index, batches[index], in: network.sublayers[position])
+      .input
   }
 
   private func width(ofGroup group: Int) -> Int {
     network.sublayers[position].groups[group][0].matrix.inputs
   }
 
+  /// Whether a group of the next branch reads only the tokens that a router sends it.
+  public func isRouted(_ group: Int) -> Bool { network.sublayers[position].isRouted(group) }
+
   /// The second moments of what one group of the next branch reads.
   public func inputs(ofGroup group: Int) -> SecondMoment {
     var moment = SecondMoment(width: width(ofGroup: group))
-    for index in batches.indices { moment.add(currentInput(ofGroup: group, index)) }
+    tokens = 0
+    for index in batches.indices {
+      let input = currentInput(ofGroup: group, index)
+      tokens += input.rows
+      moment.add(input)
+    }
     return moment
   }
 
@@ -122,15 +136,22 @@ public final class LayerStream {
 
   /// The moments of what one group of the next branch reads, as the branch is by now and as it was.
   ///
-  /// The stream was made with `originalEmbedding`.
+  /// The stream was made with `originalEmbedding`. A routed group may read other tokens by now than it did: for it
+  /// both are what it reads now.
   public func pairedInputs(ofGroup group: Int) -> PairedMoments {
     var moments = PairedMoments(width: width(ofGroup: group))
     let sublayer = network.sublayers[position]
+    tokens = 0
     for index in batches.indices {
-      let before = inOriginalBranch {
-        $0.input(ofGroup: group, of: index, self.batches[index], in: sublayer)
-      }
-      moments.add(original: before, current: currentInput(ofGroup: group, index))
+      let now = currentInput(ofGroup: group, index)
+      let before =
+        sublayer.isRouted(group)
+        ? now
+        : inOriginalBranch {
+          $0.state(atGroup: group, of: index, self.batches[index], in: sublayer).input
+        }
+      tokens += now.rows
+      moments.add(original: before, current: now)
     }
     return moments
   }

@@ -1,5 +1,6 @@
 // Texts as windows of tokens: the same cut for calibration and for measuring.
 
+public import Networks
 public import Tokenization
 
 /// Why a text cannot be used.
@@ -10,6 +11,8 @@ public struct TextError: Error, Sendable, Equatable, CustomStringConvertible {
     case empty
     /// Fewer tokens than one window needs.
     case tooShort(tokens: Int, context: Int)
+    /// Windows are longer than the model's table of positions.
+    case windowTooLong(context: Int, positions: Int)
     /// An id that the model's embedding does not have.
     case idOutsideVocabulary(id: Int32, vocabulary: Int)
     /// The bytes from this one on are not UTF-8.
@@ -39,6 +42,9 @@ public struct TextError: Error, Sendable, Equatable, CustomStringConvertible {
     case .idOutsideVocabulary(let id, let vocabulary):
       "\(path): the tokenizer gives id \(id), the model's embedding has \(vocabulary) rows; "
         + "the tokenizer is another model's"
+    case .windowTooLong(let context, let positions):
+      "\(path): windows of \(context) tokens, but the model has \(positions) positions; "
+        + "give --context \(positions) or less"
     case .notUTF8(let offset): "\(path): the text is not UTF-8 at byte \(offset)"
     case .badPair(let line, let expected): "\(path):\(line): expected \(expected)"
     }
@@ -53,6 +59,20 @@ public struct TextWindows: Sendable {
   public let context: Int
   /// Tokens of the texts, the rest that fills no window included.
   public let tokensInText: Int
+
+  /// Cuts texts into windows for a network, which must have as many positions.
+  public init(
+    texts: [(path: String, bytes: [UInt8])], tokenizer: Tokenizer, context: Int,
+    network: any Network
+  ) throws {
+    if network.hasPositionTable, context > network.contextLimit {
+      throw TextError(
+        path: texts.map(\.path).joined(separator: ", "),
+        .windowTooLong(context: context, positions: network.contextLimit))
+    }
+    try self.init(
+      texts: texts, tokenizer: tokenizer, context: context, vocabulary: network.vocabularySize)
+  }
 
   /// Cuts texts into windows; each text starts a new window, and a rest is left out.
   ///

@@ -17,7 +17,7 @@ struct TeacherStreams {
 extension DistillationObjective {
   /// The logits of rows of the teacher.
   func teacherLogits(_ last: Matrix, _ rows: Range<Int>) -> Matrix {
-    teacher?.head.apply(last.rows(rows)) ?? Matrix(rows: 0, columns: 0)
+    teacher?.logits(ofNormalized: last.rows(rows)) ?? Matrix(rows: 0, columns: 0)
   }
 
   /// Runs the teacher on a batch; nil without one.

@@ -114,7 +114,7 @@ struct DistillationObjective {
       let atOnce = max(64, (1 << 22) / max(1, model.vocabularySize))
       for start in stride(from: 0, to: x.rows, by: atOnce) {
         let range = start..<min(start + atOnce, x.rows)
-        var logits = model.head.apply(x.rows(range))
+        var logits = model.logits(ofNormalized: x.rows(range))
         step(range, &logits)
       }
     }

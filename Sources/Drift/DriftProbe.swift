@@ -80,8 +80,8 @@ public final class DriftProbe {
         let step = max(1, Self.logitBudget / model.vocabularySize)
         for first in stride(from: 0, to: own.rows, by: step) {
           let part = first..<min(first + step, own.rows)
-          let logits = model.head.apply(own.rows(part))
-          let others = head.apply(to: reference.rows(part), bias: model.head.bias)
+          let logits = model.logits(ofNormalized: own.rows(part))
+          let others = model.logits(ofNormalized: reference.rows(part), head: head)
           sum += ParallelLoop.map(part.count) { row in
             let range = logits.range(ofRow: row)
             return LogitComparison(

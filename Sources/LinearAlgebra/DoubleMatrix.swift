@@ -17,6 +17,12 @@ public struct DoubleMatrix: Sendable, Equatable {
     self.init(size: size, values: [Double](repeating: 0, count: size * size))
   }
 
+  /// Ones on the diagonal.
+  public init(identity size: Int) {
+    self.init(size: size)
+    for index in 0..<size { self[index, index] = 1 }
+  }
+
   /// One element.
   @inlinable public subscript(row: Int, column: Int) -> Double {
     get { values[row * size + column] }

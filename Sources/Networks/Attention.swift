@@ -23,6 +23,8 @@ struct Attention {
   let headSize: Int
   let mask: Mask
   let scale: Float
+  /// c, where a scaled product x counts as `c tanh(x / c)`; nil where it counts as it is.
+  var cap: Float?
 
   /// How the heads share keys and values.
   var layout: HeadLayout { HeadLayout(heads: heads, keyHeads: keyHeads, size: headSize) }
@@ -160,11 +162,19 @@ struct Attention {
       let own = visible(position + query, of: keyCount)
       let before = own.lowerBound - seen.lowerBound, end = own.upperBound - seen.lowerBound
       var live = row._mutatingExtracting(before..<end)
-      RowKernels.softmax(&live, scale: scale)
+      softmax(&live)
       for i in 0..<before { row[i] = 0 }
       for i in end..<seen.count { row[i] = 0 }
     }
     return seen
+  }
+
+  /// Products of a query with its keys, to probabilities.
+  private func softmax(_ row: inout MutableSpan<Float>) {
+    guard let cap else { return RowKernels.softmax(&row, scale: scale) }
+    for i in row.indices { row[i] *= scale }
+    SoftCap.apply(&row, cap: cap)
+    RowKernels.softmax(&row, scale: 1)
   }
 
   /// Dot products of one head's rows, in matrices of all heads: `[count, seen]`.
@@ -198,7 +208,7 @@ struct Attention {
       weights[index] = dot(query, keys.extracting(key * keyWidth..<key * keyWidth + headSize))
     }
     var span = weights.mutableSpan
-    RowKernels.softmax(&span, scale: scale)
+    softmax(&span)
     for (index, key) in seen.enumerated() {
       RowKernels.add(
         weights[index], times: values.extracting(key * keyWidth..<key * keyWidth + headSize),

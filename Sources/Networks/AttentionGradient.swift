@@ -3,11 +3,13 @@
 //
 // Source   Dao et al., "FlashAttention", arXiv:2205.14135, appendix B.2 (the formulas, and recomputing)
 // Given    Q, K, V and the gradient dO of O = P V, P = softmax(scale Q Kᵀ) under the mask
-// Result   dV = Pᵀ dO, dP = dO Vᵀ, dS = scale P ∘ (dP − rowsum(dP ∘ P)), dQ = dS K, dK = dSᵀ Q
+// Result   dV = Pᵀ dO, dP = dO Vᵀ, dS = scale P ∘ (dP − rowsum(dP ∘ P)), dQ = dS K, dK = dSᵀ Q;
+//          where scores are capped, dS times the cap's slope at the product
 // Differs  With grouped queries one piece of work has one key head and all of its query heads, so that no
 //          two pieces add to one sum
 // Checked  AttentionGradientTests: the definition in Double, every mask
 
+import Foundation
 import Tensors
 
 extension Attention {
@@ -99,6 +101,13 @@ private struct HeadGradient {
           var row = all._mutatingExtracting(range)
           RowGradients.softmax(
             &row, probabilities: table.span.extracting(range), scale: a.scale)
+        }
+        if let cap = a.cap {
+          a.multiplyByKeys(queries, count: count, keys, seen, panel: &panel, into: &turned)
+          for i in 0..<count * seen.count {
+            let share = tanh(turned[i] * a.scale / cap)
+            slopes[i] *= 1 - share * share
+          }
         }
         for column in stride(from: 0, to: size, by: PanelProduct.width) {
           let columns = min(PanelProduct.width, size - column)

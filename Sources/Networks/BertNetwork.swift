@@ -38,6 +38,8 @@ public final class BertNetwork: TextEncoder, ModelFamily {
   public var contextLimit: Int { configuration.contextLimit }
   /// Ids are below this.
   public var vocabularySize: Int { configuration.vocabularySize }
+  /// Positions are rows of a table.
+  public var hasPositionTable: Bool { true }
   /// Values of an embedding.
   public var embeddingWidth: Int { pooling.width }
 
@@ -149,7 +151,7 @@ public final class BertNetwork: TextEncoder, ModelFamily {
 }
 
 /// The attention branch.
-private final class BertAttention: Sublayer {
+private final class BertAttention: ChainedSublayer {
   let query, key, value, output: Linear
   var norm: LayerNorm
   let attention: Attention
@@ -193,7 +195,7 @@ private final class BertAttention: Sublayer {
 }
 
 /// The MLP branch.
-private final class BertMLP: Sublayer {
+private final class BertMLP: ChainedSublayer {
   let inner, outer: Linear
   var norm: LayerNorm
   let activation: Activation

@@ -32,8 +32,10 @@ extension LanguageModel {
     for start in stride(from: 0, to: x.rows, by: atOnce) {
       let rows = start..<min(start + atOnce, x.rows)
       let part = x.unrecorded.rows(rows)
-      var logits = head.apply(part)
+      var logits = logits(ofNormalized: part)
+      let capped = logitCap == nil ? [] : logits.values
       loss(rows, &logits)
+      if let cap = logitCap { SoftCap.multiplyBySlope(&logits.values, capped: capped, cap: cap) }
       if observer.wants(head.weightName) {
         observer.receive(head.weightName, .product(inputs: part, outputs: logits))
       }

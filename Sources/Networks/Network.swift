@@ -89,7 +89,7 @@ public struct TokenBatch: Sendable {
 /// One residual branch of a model: attention or MLP, with its norm and its addition to the stream.
 ///
 /// Groups are the linear layers that read one and the same input; they are what a quantizer sees
-/// together. Running up to a group gives that input.
+/// together. Going up to a group gives that input. Most branches are a `ChainedSublayer`.
 public protocol Sublayer: AnyObject {
   /// The linear layers, by shared input, in the order in which they run.
   var groups: [[Linear]] { get }
@@ -97,23 +97,29 @@ public protocol Sublayer: AnyObject {
   var sources: [InputSource] { get }
   /// The vectors of its norms.
   var vectors: [VectorParameter] { get }
-  /// What a group reads, `[tokens, inputs]`.
+  /// Matrices that no stage compresses, such as routers.
+  var keptLayers: [Linear] { get }
+  /// Whether a group reads only the tokens that a router sends it.
+  func isRouted(_ group: Int) -> Bool
+  /// From the residual stream `[tokens, width]` to what the first group reads.
   ///
-  /// - Parameters:
-  ///   - previous: What the group before it reads; for group 0 the residual stream `[tokens, width]`.
-  ///   - cache: Keys and values of earlier tokens, which are extended; nil when the batch starts at
-  ///     position 0.
-  func input(ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?)
-    -> Matrix
-  /// The new stream.
-  ///
-  /// - Parameters:
-  ///   - last: What the last group reads.
-  ///   - hidden: The stream before the branch.
-  func output(from last: Matrix, hidden: Matrix) -> Matrix
+  /// - Parameter cache: Keys and values of earlier tokens, which are extended; nil when the batch starts at
+  ///   position 0.
+  func start(_ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?) -> BranchState
+  /// From what one group reads to what the next one does.
+  func step(
+    toGroup group: Int, from previous: BranchState, _ batch: TokenBatch, cache: KeyValueCache?
+  ) -> BranchState
+  /// The new stream, from what the last group reads and the stream before the branch.
+  func finish(_ last: BranchState, hidden: Matrix) -> Matrix
 }
 
 extension Sublayer {
+  /// None, unless a branch says otherwise.
+  public var keptLayers: [Linear] { [] }
+  /// No group is, unless a branch says otherwise.
+  public func isRouted(_ group: Int) -> Bool { false }
+
   /// Runs the branch on the residual stream `[tokens, width]`.
   ///
   /// - Parameters:
@@ -123,11 +129,11 @@ extension Sublayer {
   public func run(
     _ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?, inputOf group: Int?
   ) -> Matrix {
-    var x = hidden
-    for step in 0...(group ?? groups.count - 1) {
-      x = input(ofGroup: step, from: x, batch, cache: cache)
+    var state = start(hidden, batch, cache: cache)
+    for step in 1..<max(1, (group ?? groups.count - 1) + 1) {
+      state = self.step(toGroup: step, from: state, batch, cache: cache)
     }
-    return group == nil ? output(from: x, hidden: hidden) : x
+    return group == nil ? finish(state, hidden: hidden) : state.input
   }
 }
 
@@ -151,11 +157,15 @@ public protocol Network: AnyObject {
   var tables: [Linear] { get }
   /// The vectors of norms outside the branches.
   var outerVectors: [VectorParameter] { get }
+  /// Whether positions are rows of a table, so that no sequence can be longer than `contextLimit`.
+  var hasPositionTable: Bool { get }
 }
 
 extension Network {
   /// None, unless a family says otherwise.
   public var tables: [Linear] { [] }
+  /// They are not, unless a family says otherwise.
+  public var hasPositionTable: Bool { false }
 
   /// The stream after the last branch.
   ///
@@ -180,7 +190,7 @@ extension Network {
 
   /// Every matrix that training may change; a tied head once.
   public var matrices: [Linear] {
-    var all = [embedding] + tables + linearLayers
+    var all = [embedding] + tables + linearLayers + sublayers.flatMap { $0.keptLayers }
     if let model = self as? any LanguageModel, !model.isTied { all.append(model.head) }
     return all
   }
@@ -205,11 +215,29 @@ public protocol LanguageModel: Network {
   func normalize(_ hidden: Matrix) -> Matrix
   /// The residual stream, where it can be rotated; nil where it cannot.
   var rotatableStream: RotatableStream? { get }
+  /// c, where logits are `c tanh(x / c)` of what the head gives; nil where they are that itself.
+  var logitCap: Float? { get }
 }
 
 extension LanguageModel {
+  /// It cannot, unless a family says otherwise.
+  public var rotatableStream: RotatableStream? { nil }
+  /// None, unless a family says otherwise.
+  public var logitCap: Float? { nil }
+
   /// The logits `[rows, vocabulary]` of rows of the stream.
-  public func logits(_ hidden: Matrix) -> Matrix { head.apply(normalize(hidden)) }
+  public func logits(_ hidden: Matrix) -> Matrix { logits(ofNormalized: normalize(hidden)) }
+
+  /// The logits of rows behind the final norm.
+  ///
+  /// - Parameter matrix: In place of the head's own.
+  public func logits(ofNormalized x: Matrix, head matrix: (any LinearOperator)? = nil) -> Matrix {
+    var logits = matrix.map { $0.apply(to: x, bias: head.bias) } ?? head.apply(x)
+    guard let cap = logitCap else { return logits }
+    precondition(logits.record == nil, "the gradient of logits goes through backpropagate")
+    SoftCap.apply(&logits.values, cap: cap)
+    return logits
+  }
 }
 
 /// A network that turns a text into one vector.
@@ -240,7 +268,8 @@ public enum FamilyRegistry {
   /// The families.
   public static var all: [any ModelFamily.Type] {
     [
-      LlamaNetwork.self,
+      DecoderNetwork.self,
+      GPT2Network.self,
       BertNetwork.self,
     ]
   }

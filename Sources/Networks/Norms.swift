@@ -8,16 +8,22 @@ struct RMSNorm {
   let weightName: String
   var weight: [Float]
   let epsilon: Float
+  /// Added to the weight: 1 where a checkpoint stores the distance from it, as Gemma does.
+  var offset: Float = 0
+
+  /// What a normalized value is multiplied by.
+  private var factors: [Float] { offset == 0 ? weight : weight.map { $0 + offset } }
 
   /// Normalizes every `weight.count` values: whole rows, or heads within rows.
   func apply(_ x: inout Matrix) {
     guard !x.values.isEmpty else { return }
     let width = weight.count
     precondition(x.columns % width == 0)
+    let factors = factors
     func normalize(_ part: inout MutableSpan<Float>) {
       for start in stride(from: 0, to: part.count, by: width) {
         var row = part._mutatingExtracting(start..<start + width)
-        RowKernels.rmsNorm(&row, weight: weight.span, epsilon: epsilon)
+        RowKernels.rmsNorm(&row, weight: factors.span, epsilon: epsilon)
       }
     }
     guard let record = x.record else {
@@ -43,12 +49,12 @@ struct RMSNorm {
   }
 
   private func inputGradient(_ gradient: consuming Matrix, _ input: Matrix) -> Matrix {
-    let width = weight.count
+    let width = weight.count, factors = factors
     return gradient.changed(with: input) { part, input in
       for start in stride(from: 0, to: part.count, by: width) {
         var row = part._mutatingExtracting(start..<start + width)
         RowGradients.rmsNorm(
-          &row, input: input.extracting(start..<start + width), weight: weight.span,
+          &row, input: input.extracting(start..<start + width), weight: factors.span,
           epsilon: epsilon)
       }
     }
@@ -89,6 +95,12 @@ struct LayerNorm {
         RowKernels.layerNorm(&row, weight: weight.span, bias: bias.span, epsilon: epsilon)
       }
     }
+  }
+
+  func applied(to x: Matrix) -> Matrix {
+    var result = x
+    apply(&result)
+    return result
   }
 
   private func backward(

@@ -34,13 +34,13 @@ struct PartReader {
 
   /// RMSNorm with its weight.
   mutating func rmsNorm(
-    _ name: String, _ width: Int, epsilon: Float
+    _ name: String, _ width: Int, epsilon: Float, offset: Float = 0
   ) throws(CheckpointError) -> RMSNorm {
     let weightName = root + name + ".weight"
     names.insert(weightName)
     return RMSNorm(
       weightName: weightName, weight: try checkpoint.vector(weightName, count: width),
-      epsilon: epsilon)
+      epsilon: epsilon, offset: offset)
   }
 
   /// LayerNorm with weight and bias.

@@ -2,7 +2,7 @@
 //
 // Source   Su et al., "RoFormer", arXiv:2104.09864. Stretching: linear (Chen et al., arXiv:2306.15595);
 //          dynamic NTK (bloc97, 2023, as in transformers); YaRN (Peng et al., arXiv:2309.00071);
-//          llama3 (Llama 3.1's own, Meta, 2024).
+//          LongRoPE (Ding et al., arXiv:2402.13753, as in Phi-3); llama3 (Llama 3.1's own, Meta, 2024).
 // Result   angles position * frequency for the pairs (i, i + half) of a head
 // Checked  FamilyFixtureTests: logits equal those of transformers for each way
 
@@ -18,6 +18,8 @@ struct RotaryEmbedding {
     case linear(factor: Double)
     case dynamic(factor: Double, originalContext: Int)
     case yarn(Yarn)
+    /// Frequencies are divided by factors of their own, others for sequences beyond the original context.
+    case long(short: [Double], long: [Double], originalContext: Int, attentionFactor: Double)
     case llama3(
       factor: Double, lowFrequency: Double, highFrequency: Double, originalContext: Int)
   }
@@ -31,9 +33,20 @@ struct RotaryEmbedding {
     var attentionFactor: Double
   }
 
+  /// Channels of a head.
+  let fullHead: Int
+  /// Channels of a head that are rotated, the first ones.
   let headSize: Int
   let base: Double
   let scaling: Scaling
+
+  /// Whether the angles change with the length of the sequence.
+  var dependsOnLength: Bool {
+    switch scaling {
+    case .dynamic, .long: true
+    default: false
+    }
+  }
 
   /// Cosines and sines for positions `0..<count`, each `[count, headSize / 2]`.
   struct Table {
@@ -48,6 +61,7 @@ struct RotaryEmbedding {
     let frequencies = frequencies(length: length)
     var factor = 1.0
     if case .yarn(let yarn) = scaling { factor = yarn.attentionFactor }
+    if case .long(_, _, _, let attention) = scaling { factor = attention }
     var cosines = [Float](repeating: 0, count: length * half)
     var sines = cosines
     for position in 0..<length {
@@ -76,6 +90,8 @@ struct RotaryEmbedding {
       let stretch = factor * Double(length) / Double(original) - (factor - 1)
       scaled = plainFrequencies(
         base: base * pow(stretch, Double(headSize) / Double(headSize - 2)))
+    case .long(let short, let long, let original, _):
+      scaled = zip(plain, length > original ? long : short).map { $0 / $1 }
     case .yarn(let yarn): scaled = Self.yarn(plain, yarn, headSize: headSize, base: base)
     case .llama3(let factor, let low, let high, let original):
       scaled = plain.map { frequency in
@@ -128,11 +144,18 @@ extension RotaryEmbedding {
     let type = try rope.text("rope_type", default: try rope.text("type", default: "default"))
     let partial = try rope.positive(
       "partial_rotary_factor", default: try reader.positive("partial_rotary_factor", default: 1))
-    guard partial == 1 else {
+    let fullHead = headSize
+    let headSize = Int(Double(headSize) * partial)
+    guard headSize > 0, headSize <= fullHead, headSize % 2 == 0 else {
       throw reader.wrong(
-        "partial_rotary_factor", .number(partial), expected: "1 (whole heads are rotated)")
+        "partial_rotary_factor", .number(partial),
+        expected: "an even number of the \(fullHead) channels of a head")
     }
-    let original = try rope.size("original_max_position_embeddings", default: contextLimit)
+    // transformers 4 keeps Phi-3's beside the scaling.
+    let original = try rope.size(
+      "original_max_position_embeddings",
+      default: try reader.size("original_max_position_embeddings", default: contextLimit))
+    self.fullHead = fullHead
     self.headSize = headSize
     base = try theta.positive("rope_theta", default: 10000)
     switch type {
@@ -168,9 +191,24 @@ extension RotaryEmbedding {
           betaSlow: try rope.positive("beta_slow", default: 1),
           truncates: try rope.flag("truncate", default: true),
           attentionFactor: try rope.positive("attention_factor", default: attention)))
+    case "longrope", "su":
+      func factors(_ key: String) throws(CheckpointError) -> [Double] {
+        let values = rope.value(key)?.array?.compactMap(\.number) ?? []
+        guard values.count == headSize / 2, values.allSatisfy({ $0 > 0 }) else {
+          throw reader.wrong(key, rope.value(key), expected: "\(headSize / 2) factors above 0")
+        }
+        return values
+      }
+      let factor = Double(contextLimit) / Double(original)
+      let attention = factor <= 1 ? 1 : (1 + log(factor) / log(Double(original))).squareRoot()
+      scaling = .long(
+        short: try factors("short_factor"), long: try factors("long_factor"),
+        originalContext: original,
+        attentionFactor: try rope.positive("attention_factor", default: attention))
     default:
       throw reader.wrong(
-        key + ".rope_type", .string(type), expected: "default, linear, dynamic, yarn or llama3")
+        key + ".rope_type", .string(type),
+        expected: "default, linear, dynamic, yarn, longrope or llama3")
     }
   }
 }

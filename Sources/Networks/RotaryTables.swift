@@ -13,13 +13,14 @@ final class RotaryTables {
   func rotate(_ x: inout Matrix, batch: TokenBatch, past: Int) {
     let longest = past + (batch.sequences.map(\.count).max() ?? 0)
     let table = table(length: longest)
-    Self.rotate(&x, batch: batch, past: past, table)
+    let head = rotary.fullHead
+    Self.rotate(&x, batch: batch, past: past, head: head, table)
     guard let record = x.record else { return }
     x.record = GradientRecord(of: [record]) { gradient, _ in
       // The transposed matrix: the same length, the opposite angle.
       var gradient = gradient
       Self.rotate(
-        &gradient, batch: batch, past: past,
+        &gradient, batch: batch, past: past, head: head,
         RotaryEmbedding.Table(
           half: table.half, cosines: table.cosines, sines: table.sines.map { -$0 }))
       return [gradient]
@@ -27,7 +28,8 @@ final class RotaryTables {
   }
 
   private static func rotate(
-    _ x: inout Matrix, batch: TokenBatch, past: Int, _ table: RotaryEmbedding.Table
+    _ x: inout Matrix, batch: TokenBatch, past: Int, head size: Int,
+    _ table: RotaryEmbedding.Table
   ) {
     let columns = x.columns, half = table.half
     ParallelLoop.parts(
@@ -38,7 +40,7 @@ final class RotaryTables {
     ) { index, part in
       for token in 0..<batch.sequences[index].count {
         let angles = (past + token) * half..<(past + token + 1) * half
-        for start in stride(from: token * columns, to: (token + 1) * columns, by: 2 * half) {
+        for start in stride(from: token * columns, to: (token + 1) * columns, by: size) {
           var head = part._mutatingExtracting(start..<start + 2 * half)
           RowKernels.rotate(
             &head, cosines: table.cosines.span.extracting(angles),
@@ -49,9 +51,9 @@ final class RotaryTables {
   }
 
   private func table(length: Int) -> RotaryEmbedding.Table {
-    // Dynamic scaling changes with the length; the others only need more rows, rounded up to few sizes.
+    // Some scalings change with the length; the others only need more rows, rounded up to few sizes.
     var rounded = length
-    if case .dynamic = rotary.scaling {} else { rounded = (length + 255) / 256 * 256 }
+    if !rotary.dependsOnLength { rounded = (length + 255) / 256 * 256 }
     if let table = tables[rounded] { return table }
     if tables.count > 8 { tables.removeAll() }
     let table = rotary.table(length: rounded)

@@ -37,6 +37,7 @@ final class LayerTable {
         line += " (\(zeros.reached - zeros.asked) were more before)"
       }
     }
+    if let tokens = row.extras.routedTokens { line += "  \(tokens) tokens" }
     if row.deadInputs > 0 { line += "  \(row.deadInputs) dead inputs" }
     if row.fallbacks > 0 { line += "  \(row.fallbacks) fallbacks" }
     Terminal.print(line)

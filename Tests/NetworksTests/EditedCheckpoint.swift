@@ -6,14 +6,15 @@ import TestSupport
 
 /// A fixture's checkpoint with other words in its configuration and other values in its tensors.
 struct EditedCheckpoint: Checkpoint {
-  let source: CheckpointFolder
+  let source: any Checkpoint
   let configuration: JSONValue
   let pooling: String?
   var change: @Sendable (_ name: String, _ values: inout [Float]) -> Void = { _, _ in }
 
   /// - Parameter pooling: What the pooling module's configuration says instead.
   init(_ family: String, replacing: [String: String] = [:], pooling: String? = nil) throws {
-    source = try CheckpointFolder(path: FamilyFixtureTests.folder(family))
+    source = RowMajorCheckpoint.of(
+      try CheckpointFolder(path: FamilyFixtureTests.folder(family)))
     var text = String(decoding: try source.sideFile("config.json"), as: UTF8.self)
     for (old, new) in replacing { text = text.replacing(old, with: new) }
     configuration = try JSONValue(parsing: Array(text.utf8))
@@ -62,7 +63,8 @@ final class GradientSums: GradientObserver {
       uniqueKeysWithValues: checkpoint.tensorNames.map { ($0, checkpoint.tensor($0)?.count ?? 0) })
   }
 
-  func wants(_ parameter: String) -> Bool { true }
+  // Layers beside the checkpoint's tensors, such as dense ones behind a pooling, are no parameters.
+  func wants(_ parameter: String) -> Bool { sizes[parameter] != nil }
 
   func receive(_ parameter: String, _ gradient: ParameterGradient) {
     var sum = sums[parameter] ?? [Double](repeating: 0, count: sizes[parameter] ?? 0)

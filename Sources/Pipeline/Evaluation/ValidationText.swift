@@ -116,7 +116,8 @@ public struct Measurement {
       evaluator = .encoder(EmbeddingEvaluator(sentences: sentences, pairs: pairs ?? []))
     } else {
       var windows = try TextWindows(
-        texts: try text.read(), tokenizer: tokenizer, context: text.context, vocabulary: vocabulary)
+        texts: try text.read(), tokenizer: tokenizer, context: text.context,
+        network: model.network)
       if let limit = text.windows { windows = windows.first(limit) }
       evaluator = .language(LanguageEvaluator(windows: windows, scoring: text.scoring))
     }

@@ -45,7 +45,8 @@ public enum SafetensorsExport: ExportFormat {
         Array((index.indentedText + "\n").utf8), as: CheckpointFolder.indexName, &report)
     }
     try folder.writeSideFiles(
-      of: source, configuration: source.configuration, lineage: lineage, &report)
+      of: source, configuration: RowMajorCheckpoint.configurationTurnedBack(source),
+      lineage: lineage, &report)
     try folder.finish(&report)
     return report
   }
@@ -99,6 +100,8 @@ struct DenseTensors {
   private let source: any Checkpoint
   private let shapes: [String: [Int]]
   private let dtypes: [String: DType]
+  /// Weights that the programs which read this want as [inputs, outputs].
+  private let turns: Set<String>
 
   init(
     of source: any Checkpoint, options: ExportOptions, _ report: inout ExportReport
@@ -108,9 +111,11 @@ struct DenseTensors {
     var dtypes: [String: DType] = [:]
     var names: [String] = []
     var decoded: [String: Int] = [:]
+    turns = RowMajorCheckpoint.namesToTurnBack(source)
     for logical in source.logicalTensors {
       names.append(logical.name)
-      shapes[logical.name] = logical.shape
+      shapes[logical.name] =
+        turns.contains(logical.name) ? logical.shape.reversed() : logical.shape
       if let entry = source.manifest[logical.name], !(entry.encoding is PlainFloats) {
         if let dtype = entry.encoding.exactFloats {
           dtypes[logical.name] = options.dtype ?? dtype
@@ -148,9 +153,14 @@ struct DenseTensors {
 
   /// The numbers, in the source's type or as float32.
   func tensor(_ name: String) throws -> Tensor {
+    let tensor = try storedTensor(name)
+    return turns.contains(name) ? tensor.transposed() : tensor
+  }
+
+  private func storedTensor(_ name: String) throws -> Tensor {
     if let entry = source.manifest[name], !(entry.encoding is PlainFloats) {
       let matrix = try source.encodedMatrix(entry).matrix.decoded()
-      return Tensor(.float32, shape: shape(name), copying: matrix.values)
+      return Tensor(.float32, shape: [entry.outputs, entry.inputs], copying: matrix.values)
     }
     guard let tensor = source.tensor(name) else {
       throw CheckpointError(path: source.path, tensor: name, .tensorNotFound)

@@ -57,7 +57,7 @@ public struct CalibrationRequest: Sendable, Equatable {
     } else {
       let windows = try TextWindows(
         texts: texts, tokenizer: tokenizer, context: context,
-        vocabulary: model.network.vocabularySize)
+        network: model.network)
       set = CalibrationSet(windows: windows, tokens: tokens, seed: UInt64(seed))
       rest = CalibrationSet(windows: windows, tokens: .max / 2, seed: UInt64(seed))
         .without(set, tokens: Self.restTokens)

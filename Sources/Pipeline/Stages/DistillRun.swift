@@ -156,7 +156,7 @@ public struct DistillRun {
     let tokenizer = try Model(student).requiredTokenizer()
     let windows = try TextWindows(
       texts: try request.text.map { ($0, try FilePath.read($0)) }, tokenizer: tokenizer,
-      context: request.context, vocabulary: model.network.vocabularySize)
+      context: request.context, network: model.network)
     let set = CalibrationSet(windows: windows, tokens: request.blockTokens, seed: options.seed)
     let outcomes = try BlockReconstruction(
       model, teacher: teacher, windows: set.sequences, options: options,
@@ -216,7 +216,7 @@ public struct DistillRun {
       try request.text.enumerated().map { index, path in
         let windows = try TextWindows(
           texts: [(path, try FilePath.read(path))], tokenizer: tokenizer,
-          context: request.context, vocabulary: network.vocabularySize)
+          context: request.context, network: network)
         return (windows.windows, weight(index))
       })
   }

@@ -36,10 +36,18 @@ public struct LayerRecord: Sendable, Equatable {
     /// Zeros of a pruned matrix; nil for others.
     public var zeros: Zeros?
 
+    /// Calibration tokens that a router sent the expert; nil for matrices that read every token.
+    public var routedTokens: Int?
+
+    /// Whether they were too few to calibrate with.
+    var isStarved: Bool { routedTokens.map { $0 < GroupInputs.leastTokens } ?? false }
+
     /// Nothing more.
     public init(
-      bitsAboveLimit: Double?? = nil, predictedDrift: Double? = nil, zeros: Zeros? = nil
+      bitsAboveLimit: Double?? = nil, predictedDrift: Double? = nil, zeros: Zeros? = nil,
+      routedTokens: Int? = nil
     ) {
+      self.routedTokens = routedTokens
       self.bitsAboveLimit = bitsAboveLimit
       self.predictedDrift = predictedDrift
       self.zeros = zeros
@@ -76,6 +84,7 @@ public struct LayerRecord: Sendable, Equatable {
       object["bits_above_limit"] = limit.map { .number($0) } ?? .null
     }
     if let drift = extras.predictedDrift { object["predicted_drift"] = .number(drift) }
+    if let tokens = extras.routedTokens { object["tokens"] = .integer(tokens) }
     if let zeros = extras.zeros {
       object["zeros_asked"] = .integer(zeros.asked)
       object["zeros"] = .integer(zeros.reached)
@@ -100,13 +109,17 @@ public struct LayerRecord: Sendable, Equatable {
   }
 
   /// The row of a pruned matrix.
-  init(_ result: PrunedWeight, _ goal: SparsityGoal, name: String, encoded: EncodedMatrix) {
+  init(
+    _ result: PrunedWeight, _ goal: SparsityGoal, name: String, encoded: EncodedMatrix,
+    routedTokens: Int?
+  ) {
     // The type that is stored may be coarser than the one that was computed with.
     let zeros = encoded.matrix.decoded().values.count { $0 == 0 }
     extras = Extras(
       zeros: Zeros(
         asked: goal.zeros, reached: zeros,
-        share: Double(zeros) / Double(max(1, goal.outputs * goal.inputs))))
+        share: Double(zeros) / Double(max(1, goal.outputs * goal.inputs))),
+      routedTokens: routedTokens)
     tensor = name
     encoding = encoded.encoding.name
     method = result.method.rawValue
@@ -114,7 +127,7 @@ public struct LayerRecord: Sendable, Equatable {
       outputs: encoded.outputs, inputs: encoded.inputs)
     relativeError = result.relativeError
     isOutputError = result.isOutputError
-    fallbacks = result.fallbacks
+    fallbacks = result.fallbacks + (extras.isStarved ? 1 : 0)
     deadInputs = result.deadInputs
   }
 
@@ -178,7 +191,8 @@ public struct LayerRecord: Sendable, Equatable {
           return nil
         }
         return Zeros(asked: asked, reached: reached, share: share)
-      })
+      },
+      routedTokens: json["tokens"]?.integer)
   }
 }
 

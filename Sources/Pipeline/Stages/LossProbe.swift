@@ -96,7 +96,7 @@ final class LossProbe {
     var sum = 0.0
     for first in stride(from: 0, to: x.rows, by: step) {
       let rows = first..<min(first + step, x.rows)
-      let logits = model.head.apply(x.rows(rows))
+      let logits = model.logits(ofNormalized: x.rows(rows))
       sum += ParallelLoop.map(rows.count) { row -> Double in
         guard let label = next[rows.lowerBound + row] else { return 0 }
         let values = logits.values.span.extracting(logits.range(ofRow: row))

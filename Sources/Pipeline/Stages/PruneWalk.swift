@@ -18,6 +18,8 @@ final class PruneWalk {
   private let finished: (LayerRecord, Double) -> Void
   private var layers: [FinishedLayer] = []
   private(set) var resumedLayers = 0
+  /// Tokens of the expert that the walk is at; nil at other matrices.
+  private var routedTokens: Int?
 
   init(
     _ weights: WeightPruning, assignment: PruneAssignment, checkpoint: any Checkpoint,
@@ -67,7 +69,13 @@ final class PruneWalk {
         let (moment, cross) = stream.pairedInputs(ofGroup: group).means()
         return .asymmetric(moment: moment, cross: cross)
       },
-      change: { linear, statistics in try self.prune(linear, statistics: statistics) },
+      change: { linear, inputs in
+        try self.prune(linear) {
+          let current = inputs()
+          self.routedTokens = current.routedTokens
+          return current.statistics
+        }
+      },
       left: { self.leave($0) }
     ).run(network, stream) { progress("prune", $0) }
     if let model = network as? any LanguageModel, !model.isTied {
@@ -130,6 +138,7 @@ final class PruneWalk {
       return layer.encoded
     }
     let result: PrunedWeight
+    routedTokens = nil
     do throws(PruningError) {
       result = try weights.pruner.prune(weight.decoded(), statistics: statistics(), goal: goal)
     } catch {
@@ -139,7 +148,9 @@ final class PruneWalk {
       result.weight, dtype: checkpoint.floatType(of: name), pattern: goal.pattern,
       storesZeros: weights.storesZeros)
     let layer = FinishedLayer(
-      record: LayerRecord(result, goal, name: name, encoded: encoded), encoded: encoded)
+      record: LayerRecord(
+        result, goal, name: name, encoded: encoded, routedTokens: routedTokens),
+      encoded: encoded)
     try layer.write(to: path)
     layers.append(try FinishedLayer.read(path, tensor: name) ?? layer)
     finished(layer.record, (ContinuousClock.now - start) / .seconds(1))

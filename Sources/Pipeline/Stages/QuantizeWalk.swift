@@ -35,6 +35,8 @@ final class QuantizeWalk {
   /// Eigenvalues of the last second-moment matrix: layers that read the same inputs share it.
   private var lastSpectrum: (moment: DoubleMatrix, values: [Double]?)?
   private(set) var resumedLayers = 0
+  /// Tokens of the expert that the walk is at; nil at other matrices.
+  private var routedTokens: Int?
 
   private var request: QuantizeRequest { setting.request }
 
@@ -60,11 +62,12 @@ final class QuantizeWalk {
         originalEmbedding: request.readsOriginalInputs ? embedding : nil)
       try BranchWalk(
         trueSequential: request.trueSequential, isChanged: isEncoded, statistics: statistics,
-        change: { linear, statistics in
+        change: { linear, inputs in
           try self.quantize(linear) {
-            let current = statistics()
-            return self.setting.knowledge?.layer(linear.weightName, current)
-              ?? LayerKnowledge(statistics: current)
+            let current = inputs()
+            self.routedTokens = current.routedTokens
+            return self.setting.knowledge?.layer(linear.weightName, current.statistics)
+              ?? LayerKnowledge(statistics: current.statistics)
           }
         }
       ).run(network, stream) { setting.progress("quantize", $0) }
@@ -169,6 +172,7 @@ final class QuantizeWalk {
       return layer.encoded
     }
     var result: QuantizedWeight, extras: LayerRecord.Extras
+    routedTokens = nil
     do {
       let knowledge = knowledge(), original = weight.decoded()
       let quantizer = request.quantizer(
@@ -195,7 +199,8 @@ final class QuantizeWalk {
       throw LayerError(path: setting.checkpoint.path, tensor: name, error)
     }
     let layer = FinishedLayer(
-      record: LayerRecord(result, name: name, isFallback: item.insteadOf != nil, extras: extras),
+      record: LayerRecord(
+        result, name: name, isFallback: item.insteadOf != nil || extras.isStarved, extras: extras),
       encoded: result.encoded)
     try layer.write(to: path)
     layers.append(layer)
@@ -228,7 +233,7 @@ final class QuantizeWalk {
   private func extras(
     _ result: QuantizedWeight, of weight: Matrix, _ name: String, _ statistics: InputStatistics
   ) -> LayerRecord.Extras {
-    var extras = LayerRecord.Extras()
+    var extras = LayerRecord.Extras(routedTokens: routedTokens)
     if setting.zeros?[name] != nil || setting.wasPruned {
       let reached = result.encoded.matrix.decoded().values.count { $0 == 0 }
       extras.zeros = LayerRecord.Zeros(

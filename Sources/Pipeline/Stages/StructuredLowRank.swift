@@ -127,8 +127,8 @@ final class LowRankWalk {
         let (moment, cross) = stream.pairedInputs(ofGroup: group).means()
         return .asymmetric(moment: moment, cross: cross)
       },
-      change: { linear, statistics in
-        linear.matrix = try self.finish(linear, statistics).encoded.matrix
+      change: { linear, inputs in
+        linear.matrix = try self.finish(linear) { inputs().statistics }.encoded.matrix
       }
     ).run(network, stream) { progress("svd", $0) }
     progress("svd", 1)
@@ -136,7 +136,7 @@ final class LowRankWalk {
   }
 
   private func finish(
-    _ linear: Linear, _ statistics: () -> InputStatistics
+    _ linear: Linear, statistics: () -> InputStatistics
   ) throws -> FinishedLayer {
     let name = linear.weightName, path = output.layerPath(layers.count)
     let start = ContinuousClock.now

@@ -81,7 +81,7 @@ public struct TeacherLogRun {
     let texts = try request.text.map { (path: $0, bytes: try FilePath.read($0)) }
     var windows = try TextWindows(
       texts: texts, tokenizer: tokenizer, context: request.context,
-      vocabulary: model.vocabularySize)
+      network: model)
     if let tokens = request.tokens { windows = windows.first(max(1, tokens / request.context)) }
     try checkLayers(model)
     let manifest = try manifest(model, texts.map(\.bytes))

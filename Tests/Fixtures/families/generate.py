@@ -71,7 +71,44 @@ DECODERS = {
                       tie_word_embeddings=True),
         dict(seed="qwen2-sliding", writing=4)),
     "qwen3": ("Qwen3", dict(head_dim=12, tie_word_embeddings=False), {}),
+    "gemma": ("Gemma", dict(head_dim=12), {}),
+    # every second layer has a window
+    "gemma2": ("Gemma2", dict(head_dim=12, sliding_window=8, query_pre_attn_scalar=20,
+                              attn_logit_softcapping=2.0, final_logit_softcapping=3.0), {}),
+    # three layers of which the second sees everything, with a rotation of its own
+    "gemma3": ("Gemma3", dict(head_dim=12, sliding_window=8, query_pre_attn_scalar=20,
+                              num_hidden_layers=3,
+                              layer_types=["sliding_attention", "full_attention",
+                                           "sliding_attention"],
+                              rope_parameters=dict(
+                                  full_attention=dict(rope_type="linear", factor=2.0,
+                                                      rope_theta=100000.0),
+                                  sliding_attention=dict(rope_type="default",
+                                                         rope_theta=1000.0))), {}),
+    "phi3": ("Phi3", dict(tie_word_embeddings=False, sliding_window=8), {}),
+    # 40 positions, of which the model first knew 16: the long factors; half of a head is rotated
+    "phi3-longrope": ("Phi3", dict(
+        tie_word_embeddings=False, original_max_position_embeddings=16,
+        rope_parameters=dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.5,
+                             original_max_position_embeddings=16,
+                             short_factor=[1.0, 1.2], long_factor=[1.5, 3.0])), {}),
+    "gpt2": ("GPT2", dict(n_embd=32, n_layer=2, n_head=4, n_positions=64,
+                          scale_attn_by_inverse_layer_idx=True), dict(base=False)),
+    "mixtral": ("Mixtral", dict(num_local_experts=4, num_experts_per_tok=2, sliding_window=None,
+                                tie_word_embeddings=False), dict(saved=True)),
+    # the second layer has no experts
+    "qwen2-moe": ("Qwen2Moe", dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24,
+                                   shared_expert_intermediate_size=28, norm_topk_prob=False,
+                                   mlp_only_layers=[1], tie_word_embeddings=False),
+                  dict(saved=True)),
+    "qwen3-moe": ("Qwen3Moe", dict(num_experts=6, num_experts_per_tok=2, moe_intermediate_size=24,
+                                   norm_topk_prob=True, head_dim=12, mlp_only_layers=[],
+                                   tie_word_embeddings=False),
+                  dict(saved=True, seed="qwen3-moe-2")),
 }
+# Names of classes that do not follow from the family's.
+CONFIGS = {"Gemma3": "Gemma3TextConfig"}
+CLASSES = {"GPT2": "GPT2LMHeadModel"}
 
 
 def seed_of(name):
@@ -83,13 +120,15 @@ def randomise(model, generator):
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
-        elif "norm" in name.lower():
-            parameter.data = 1 + 0.3 * torch.randn(parameter.shape, generator=generator)
+        elif "norm" in name.lower() or ".ln_" in name:
+            # Gemma's are stored as the distance from one.
+            one = 0 if type(model).__name__.startswith("Gemma") else 1
+            parameter.data = one + 0.3 * torch.randn(parameter.shape, generator=generator)
         else:
             parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
 
 
-def write_config(folder, config, writing, rope_key, dtype):
+def write_config(folder, config, writing, rope_key, dtype, architecture):
     values = json.loads(config.to_json_string(use_diff=False))
     if writing == 4:
         parameters = values.pop("rope_parameters")
@@ -103,7 +142,7 @@ def write_config(folder, config, writing, rope_key, dtype):
         values["transformers_version"] = "4.46.0"
     else:
         values["dtype"] = dtype
-    values["architectures"] = [type(config).__name__.replace("Config", "ForCausalLM")]
+    values["architectures"] = [architecture]
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
 
@@ -113,13 +152,18 @@ def decoder(name, family, changes, storage):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     generator = torch.Generator().manual_seed(seed_of(storage.get("seed", name)))
-    config = getattr(transformers, family + "Config")(**{**BASE, **changes})
+    base = BASE if storage.get("base", True) else dict(
+        vocab_size=80, bos_token_id=1, eos_token_id=2, pad_token_id=None, initializer_range=0.3)
+    config = getattr(transformers, CONFIGS.get(family, family + "Config"))(**{**base, **changes})
     config._attn_implementation = "eager"
-    model = getattr(transformers, family + "ForCausalLM")(config).eval()
+    model = getattr(transformers, CLASSES.get(family, family + "ForCausalLM"))(config).eval()
     randomise(model, generator)
     dtype = storage.get("dtype", "float32")
     stored = model.to(getattr(torch, dtype))
-    if shard := storage.get("shard"):
+    if storage.get("saved"):  # experts one by one, as checkpoints have them
+        stored.save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+    elif shard := storage.get("shard"):
         stored.save_pretrained(folder, max_shard_size=shard)
         (folder / "generation_config.json").unlink(missing_ok=True)
     else:
@@ -127,13 +171,15 @@ def decoder(name, family, changes, storage):
                    if not (config.tie_word_embeddings and key == "lm_head.weight")}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_config(folder, config, storage.get("writing", 5), storage.get("rope_key", "rope_type"),
-                 dtype)
+                 dtype, type(model).__name__)
 
     # What counts is what the folder says: it is read back, as a user would read it.
     ids = torch.randint(3, config.vocab_size, (2, LENGTH), generator=generator)
     logits = {}
     for computed in (torch.float64, torch.float32):
-        again = type(model).from_pretrained(folder, dtype=computed, attn_implementation="eager")
+        experts = dict(experts_implementation="eager") if storage.get("saved") else {}
+        again = type(model).from_pretrained(
+            folder, dtype=computed, attn_implementation="eager", **experts)
         with torch.no_grad():
             logits[computed] = again.eval()(input_ids=ids, use_cache=False).logits
     drift = (logits[torch.float32] - logits[torch.float64]).abs().max().item()
@@ -143,10 +189,15 @@ def decoder(name, family, changes, storage):
     print(f"{name:24} drift {drift:.1e}  margin {margin:.1e}  spread {spread:.2f}")
     assert drift < 4e-5 and margin > 4e-4 and spread > 0.3, name
     # The options under test must matter: without them the result is another one.
-    option = {"rope_parameters": None, "sliding_window": None, "use_sliding_window": False}
+    option = {"rope_parameters": None, "sliding_window": None, "use_sliding_window": False,
+              "attn_logit_softcapping": None}
+    if storage.get("saved") or family == "Gemma3":
+        option = {}
+    if family == "Gemma2":
+        option.pop("sliding_window")
     off = {key: value for key, value in option.items() if key in changes}
     if off:
-        kept = {key: value for key, value in {**BASE, **changes}.items() if key not in off}
+        kept = {key: value for key, value in {**base, **changes}.items() if key not in off}
         bare = type(config)(**kept, **{k: v for k, v in off.items() if k != "rope_parameters"})
         bare._attn_implementation = "eager"
         plain = type(model)(bare).eval()

@@ -6,7 +6,7 @@ extension LlamaNetwork: StructuredNetwork {
   /// What can be cut: layers, groups of heads, channels of the MLPs and of the stream.
   public var structure: NetworkStructure {
     let c = configuration
-    let layers = (0..<c.layers).map { c.branches(ofLayer: $0) }
+    let layers = (c.layers.indices).map { c.branches(ofLayer: $0) }
     let branches = layers.enumerated().flatMap { layer, has -> [StructuralBranch] in
       (has.attention ? [.attention(layer: layer)] : []) + (has.mlp ? [.mlp(layer: layer)] : [])
     }
@@ -15,7 +15,7 @@ extension LlamaNetwork: StructuredNetwork {
       "lm_head.weight": TensorPlace(.outside, [.fixed, .width]),
       "model.norm.weight": TensorPlace(.outside, [.width]),
     ]
-    for layer in 0..<c.layers {
+    for layer in c.layers.indices {
       let prefix = "model.layers.\(layer)."
       func add(_ branch: StructuralBranch, _ name: String, _ axes: [StructuralAxis]) {
         places[prefix + name] = TensorPlace(branch, axes)
@@ -45,7 +45,8 @@ extension LlamaNetwork: StructuredNetwork {
     }
     return NetworkStructure(
       sizes: StructuralSizes(
-        layers: c.layers, heads: c.heads, keyHeads: c.keyHeads, inner: c.innerWidth, width: c.width,
+        layers: c.layers.count, heads: c.heads, keyHeads: c.keyHeads, inner: c.innerWidth,
+        width: c.width,
         withoutAttention: layers.count { !$0.attention },
         withoutMLP: layers.count { !$0.mlp }),
       branches: branches, headSize: c.headSize,
