@@ -49,6 +49,9 @@ let package = Package(
     .systemLibrary(name: "CMalloc"),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+    .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+    .systemLibrary(
+      name: "CTurboJPEG", pkgConfig: "libturbojpeg", providers: [.apt(["libturbojpeg0-dev"])]),
     .target(name: "CHDF5Reader", dependencies: ["CHDF5"]),
     .target(name: "CKernels"),
 
@@ -58,6 +61,7 @@ let package = Package(
     module("Encodings", ["CKernels", "Tensors"]),
     module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", "CZlib", crypto]),
     module("HDF5Files", ["Checkpoints", "JSONDocuments", "Tensors", "CHDF5", "CHDF5Reader"]),
+    module("Pictures", ["Checkpoints", "JSONDocuments", "Tensors", "CPNG", "CTurboJPEG"]),
     module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
     module("Bundles", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
@@ -97,6 +101,7 @@ let package = Package(
     tests("EncodingsTests", ["CKernels", "Encodings", "Tensors"]),
     tests("CheckpointsTests", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     tests("HDF5FilesTests", ["HDF5Files", "Checkpoints", "JSONDocuments", "Tensors"]),
+    tests("PicturesTests", ["Pictures", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("PruningTests", ["Pruning", "Encodings", "LinearAlgebra", "Tensors"]),
     tests(
