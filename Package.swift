@@ -62,6 +62,7 @@ let package = Package(
     module("Checkpoints", ["Encodings", "JSONDocuments", "Tensors", "CZlib", crypto]),
     module("HDF5Files", ["Checkpoints", "JSONDocuments", "Tensors", "CHDF5", "CHDF5Reader"]),
     module("Pictures", ["Checkpoints", "JSONDocuments", "Tensors", "CPNG", "CTurboJPEG"]),
+    module("Speech", ["Checkpoints", "Tensors"]),
     module("Networks", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module("Tokenization", ["JSONDocuments"]),
     module("Bundles", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
@@ -80,8 +81,9 @@ let package = Package(
       [
         "Bundles", "Calibration", "Checkpoints", "CondenseInference", "Distillation", "Drift",
         "Encodings", "HDF5Files",
-        "JSONDocuments", "LinearAlgebra", "Networks", "Pruning", "Quantization", "Tensors",
-        "Tokenization",
+        "JSONDocuments", "LinearAlgebra", "Networks", "Pictures", "Pruning", "Quantization",
+        "Speech",
+        "Tensors", "Tokenization",
         yams,
       ]),
     .executableTarget(
@@ -101,6 +103,7 @@ let package = Package(
     tests("EncodingsTests", ["CKernels", "Encodings", "Tensors"]),
     tests("CheckpointsTests", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     tests("HDF5FilesTests", ["HDF5Files", "Checkpoints", "JSONDocuments", "Tensors"]),
+    tests("SpeechTests", ["Speech", "Checkpoints", "Tensors"]),
     tests("PicturesTests", ["Pictures", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("BundlesTests", ["Bundles", "Checkpoints", "JSONDocuments", "Tensors"]),
     tests("PruningTests", ["Pruning", "Encodings", "LinearAlgebra", "Tensors"]),
@@ -129,7 +132,7 @@ let package = Package(
         "JSONDocuments",
       ]),
     tests("InferenceTests", ["CondenseInference", "Networks", "Tensors"]),
-    tests("CommandTests", ["condense", "JSONDocuments"]),
+    tests("CommandTests", ["condense", "Checkpoints", "JSONDocuments", "Tensors"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c17

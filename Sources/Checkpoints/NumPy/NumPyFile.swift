@@ -13,4 +13,20 @@ public enum NumPyFile {
     try file.write(unsafe matrix.values.span.bytes)
     try file.finish()
   }
+
+  /// Writes a float32 array in row-major order, one row of its first dimension at a time.
+  ///
+  /// - Parameter row: The values of a row.
+  public static func write(
+    shape: [Int], to path: String, row: (Int) throws -> [Float]
+  ) throws {
+    var file = try OutputFile(path: path)
+    try file.write(NumPyHeader.bytes(dtype: .float32, shape: shape))
+    for index in 0..<shape[0] {
+      let values = try row(index)
+      precondition(values.count == shape.dropFirst().reduce(1, *))
+      try file.write(unsafe values.span.bytes)
+    }
+    try file.finish()
+  }
 }

@@ -1,0 +1,40 @@
+import ArgumentParser
+import JSONDocuments
+import Pipeline
+
+struct PrepareAudio: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "prepare-audio",
+    abstract: "Write WAV files as the array of features that Whisper reads.",
+    discussion: """
+      Sounds of any rate become one channel of 16 kHz, are cut or filled with silence to 30 seconds, and are written as the \
+      logarithm of their power in bands, float32 [sounds, 3000, bands].
+      """)
+
+  @Argument(help: "WAV files, and folders of them.") var sounds: [String]
+  @Option(help: "Bands of a frame: 80, or 128 for Whisper large-v3.") var bands = 80
+  @Option(name: .shortAndLong, help: "The array to write (.npy).") var output: String
+  @Flag(help: "Print one JSON document with the files and the shape.") var json = false
+  @OptionGroup(title: "Common") var common: CommonOptions
+
+  func validate() throws {
+    guard (1...1024).contains(bands) else {
+      throw ValidationError("--bands is \(bands); it must be 1 to 1024")
+    }
+  }
+
+  func run() throws {
+    let progress = common.start()
+    let array = try FeatureArray(paths: sounds, bands: bands)
+    let shape = try array.write(to: output) { progress.show("prepare", $0) }
+    if json {
+      let document: JSONValue = [
+        "shape": .array(shape.map { .integer($0) }),
+        "files": .array(array.files.map { .string($0) }),
+      ]
+      Terminal.print(document.indentedText)
+    } else if !common.quiet {
+      Terminal.print("\(output): " + shape.map(String.init).joined(separator: " x "))
+    }
+  }
+}
