@@ -19,10 +19,10 @@ public struct BundleManifest: Sendable {
 
   /// A few inputs and what the model must make of them.
   public struct SelfTest: Sendable, Equatable {
-    /// Token ids.
+    /// Token ids; empty where the input is one sample of numbers, which follow from their places.
     public let inputIds: [Int32]
-    /// Which values of the output are given: vocabulary ids of the last position's logits, or dimensions
-    /// of the embedding.
+    /// Which values of the output are given: vocabulary ids of the last position's logits, dimensions of the
+    /// embedding, or numbers of the sample's result.
     public let indices: [Int]
     /// The values.
     public let values: [Float]
@@ -59,6 +59,8 @@ public struct BundleManifest: Sendable {
   public static let version = 1
   /// Names of tensors that only fill the space up to the next multiple of 64 bytes start so.
   static let padPrefix = "pad:"
+  /// In place of ids: one sample of numbers by the rule of the specification.
+  static let sampleInput = "sample"
   /// Names that tensors of a model cannot have in a bundle start so.
   static let reservedPrefixes = [padPrefix, "file:"]
 
@@ -79,12 +81,16 @@ public struct BundleManifest: Sendable {
     object["lineage"] = lineage
     object["drift"] = drift
     if let selfTest {
-      object["self_test"] = [
-        "input_ids": .array(selfTest.inputIds.map { .integer(Int($0)) }),
-        "indices": .array(selfTest.indices.map { .integer($0) }),
-        "values": .array(selfTest.values.map { .number(Double($0)) }),
-        "tolerance": .number(Double(selfTest.tolerance)),
-      ]
+      var test = JSONObject()
+      if selfTest.inputIds.isEmpty {
+        test["input"] = .string(Self.sampleInput)
+      } else {
+        test["input_ids"] = .array(selfTest.inputIds.map { .integer(Int($0)) })
+      }
+      test["indices"] = .array(selfTest.indices.map { .integer($0) })
+      test["values"] = .array(selfTest.values.map { .number(Double($0)) })
+      test["tolerance"] = .number(Double(selfTest.tolerance))
+      object["self_test"] = .object(test)
     }
     return .object(object)
   }
@@ -164,11 +170,13 @@ public struct BundleManifest: Sendable {
       json["input_ids"]?.array?.compactMap { $0.integer.flatMap { Int32(exactly: $0) } } ?? []
     let indices = json["indices"]?.array?.compactMap(\.integer) ?? []
     let values = json["values"]?.array?.compactMap(\.number) ?? []
-    guard !ids.isEmpty, indices.count == values.count, !indices.isEmpty,
+    guard !ids.isEmpty || json["input"]?.string == sampleInput, indices.count == values.count,
+      !indices.isEmpty,
       indices.allSatisfy({ $0 >= 0 }), let tolerance = json["tolerance"]?.number
     else {
       throw .missing(
-        key: "manifest.self_test", expected: "input_ids, indices, as many values, and tolerance")
+        key: "manifest.self_test",
+        expected: "input_ids or input, indices, as many values, and tolerance")
     }
     return SelfTest(
       inputIds: ids, indices: indices, values: values.map { Float($0) }, tolerance: Float(tolerance)

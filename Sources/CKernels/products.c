@@ -6,7 +6,7 @@
 
 #pragma clang fp contract(fast)
 
-enum { WIDTH = 32 };
+enum { WIDTH = 32, HALF = WIDTH / 2 };
 
 size_t kernel_panel_width(void) { return WIDTH; }
 
@@ -30,16 +30,16 @@ PER_CPU void kernel_pack_columns(const float *b, size_t stride, size_t n, size_t
   }
 }
 
-// One tile of ROWS x WIDTH, added to what is there if ADDS. VECTOR is the register's vector type of LANES floats.
-#define TILE(NAME, TARGET, VECTOR, LANES, ROWS, ADDS)                                            \
+// One tile of ROWS x COLUMNS, added to what is there if ADDS. VECTOR is the register's vector type of LANES floats.
+#define TILE(NAME, TARGET, VECTOR, LANES, ROWS, COLUMNS, ADDS)                                            \
   TARGET static void NAME(const float *a, size_t a_stride, const float *panel, size_t depth,     \
                           float *c, size_t c_stride, size_t n) {                                 \
-    enum { PARTS = WIDTH / LANES };                                                              \
+    enum { PARTS = COLUMNS / LANES };                                                            \
     /* The result's lines come while the product is made; the panel, often from the third-level     \
        cache, sixteen depths ahead. */                                                           \
     _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i) {                          \
       __builtin_prefetch(c + (size_t)i * c_stride, 1);                                           \
-      __builtin_prefetch(c + (size_t)i * c_stride + WIDTH / 2, 1);                               \
+      __builtin_prefetch(c + (size_t)i * c_stride + COLUMNS / 2, 1);                             \
     }                                                                                            \
     VECTOR sum[ROWS][PARTS];                                                                     \
     _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i)                            \
@@ -55,7 +55,7 @@ PER_CPU void kernel_pack_columns(const float *b, size_t stride, size_t n, size_t
             sum[i][v] += x * row[v];                                                             \
       }                                                                                          \
     }                                                                                            \
-    if (n == WIDTH) {                                                                            \
+    if (n == COLUMNS) {                                                                          \
       _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i)                          \
           _Pragma("clang loop unroll(full)") for (int v = 0; v < PARTS; ++v)                     \
               *(VECTOR *)(c + (size_t)i * c_stride + v * LANES) =                                \
@@ -63,7 +63,7 @@ PER_CPU void kernel_pack_columns(const float *b, size_t stride, size_t n, size_t
                        : sum[i][v];                                                              \
     } else {                                                                                     \
       /* Constant indices only: a variable one would keep the tile out of registers. */          \
-      float row[WIDTH];                                                                          \
+      float row[COLUMNS];                                                                        \
       _Pragma("clang loop unroll(full)") for (int i = 0; i < ROWS; ++i) {                        \
         _Pragma("clang loop unroll(full)") for (int v = 0; v < PARTS; ++v)                       \
             *(VECTOR *)(row + v * LANES) = sum[i][v];                                            \
@@ -80,19 +80,25 @@ typedef float f4x __attribute__((vector_size(16), aligned(4)));
 #if defined(__x86_64__) && defined(__gnu_linux__)
 #define V4 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")))
 #define V3 __attribute__((target("avx2,fma")))
-TILE(tile12_v4, V4, f16x, 16, 12, 0)
-TILE(tile4_v4, V4, f16x, 16, 4, 0)
-TILE(tile1_v4, V4, f16x, 16, 1, 0)
-TILE(tile3_v3, V3, f8x, 8, 3, 0)
-TILE(tile1_v3, V3, f8x, 8, 1, 0)
-TILE(tile12_add_v4, V4, f16x, 16, 12, 1)
-TILE(tile4_add_v4, V4, f16x, 16, 4, 1)
-TILE(tile1_add_v4, V4, f16x, 16, 1, 1)
-TILE(tile3_add_v3, V3, f8x, 8, 3, 1)
-TILE(tile1_add_v3, V3, f8x, 8, 1, 1)
+TILE(tile12_v4, V4, f16x, 16, 12, WIDTH, 0)
+TILE(tile4_v4, V4, f16x, 16, 4, WIDTH, 0)
+TILE(tile1_v4, V4, f16x, 16, 1, WIDTH, 0)
+TILE(tile3_v3, V3, f8x, 8, 3, WIDTH, 0)
+TILE(tile1_v3, V3, f8x, 8, 1, WIDTH, 0)
+// Half a panel at most: layers with few outputs, such as the first convolutions of a network.
+TILE(half24_v4, V4, f16x, 16, 24, HALF, 0)
+TILE(half4_v4, V4, f16x, 16, 4, HALF, 0)
+TILE(half1_v4, V4, f16x, 16, 1, HALF, 0)
+TILE(half6_v3, V3, f8x, 8, 6, HALF, 0)
+TILE(half1_v3, V3, f8x, 8, 1, HALF, 0)
+TILE(tile12_add_v4, V4, f16x, 16, 12, WIDTH, 1)
+TILE(tile4_add_v4, V4, f16x, 16, 4, WIDTH, 1)
+TILE(tile1_add_v4, V4, f16x, 16, 1, WIDTH, 1)
+TILE(tile3_add_v3, V3, f8x, 8, 3, WIDTH, 1)
+TILE(tile1_add_v3, V3, f8x, 8, 1, WIDTH, 1)
 #endif
-TILE(tile1_plain, , f4x, 4, 1, 0)
-TILE(tile1_add_plain, , f4x, 4, 1, 1)
+TILE(tile1_plain, , f4x, 4, 1, WIDTH, 0)
+TILE(tile1_add_plain, , f4x, 4, 1, WIDTH, 1)
 
 #define SWEEP(ROWS, TILE_NAME)                                                                   \
   for (; i + ROWS <= m; i += ROWS)                                                               \
@@ -103,12 +109,23 @@ void kernel_multiply_panel(const float *a, size_t a_stride, size_t m, const floa
   size_t i = 0;
 #if defined(__x86_64__) && defined(__gnu_linux__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) {
+    if (n <= HALF) {
+      SWEEP(24, half24_v4)
+      SWEEP(4, half4_v4)
+      SWEEP(1, half1_v4)
+      return;
+    }
     SWEEP(12, tile12_v4)
     SWEEP(4, tile4_v4)
     SWEEP(1, tile1_v4)
     return;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (n <= HALF) {
+      SWEEP(6, half6_v3)
+      SWEEP(1, half1_v3)
+      return;
+    }
     SWEEP(3, tile3_v3)
     SWEEP(1, tile1_v3)
     return;

@@ -1,5 +1,6 @@
 // The token sequences whose activations stand for all that a model will see.
 
+public import Networks
 import Tensors
 public import Tokenization
 
@@ -7,16 +8,32 @@ public import Tokenization
 public struct CalibrationSet: Sendable {
   /// The sequences.
   public let sequences: [[Int32]]
-  /// Tokens that were asked for.
+  /// Samples of numbers, for networks that read such; nil for those that read tokens.
+  public let samples: SampleSet?
+  /// Tokens, or samples, that were asked for.
   public let tokensAsked: Int
 
-  /// Tokens that are used.
-  public var tokensUsed: Int { sequences.reduce(0) { $0 + $1.count } }
+  /// Tokens, or samples, that are used.
+  public var tokensUsed: Int { samples?.count ?? sequences.reduce(0) { $0 + $1.count } }
 
   /// Given sequences.
   public init(sequences: [[Int32]], tokensAsked: Int) {
     self.sequences = sequences
     self.tokensAsked = tokensAsked
+    samples = nil
+  }
+
+  /// Samples of numbers.
+  public init(samples: SampleSet, asked: Int) {
+    self.samples = samples
+    sequences = []
+    tokensAsked = asked
+  }
+
+  /// The set as batches of a network's input, of at most about so many tokens each.
+  public func inputBatches(tokens: Int = 2048) -> [TokenBatch] {
+    if let samples { return samples.batches }
+    return batches(tokens: tokens).map { TokenBatch(Array(sequences[$0])) }
   }
 
   /// Windows of a language model's texts: all when they are few enough, otherwise a random choice,
@@ -62,6 +79,7 @@ public struct CalibrationSet: Sendable {
   /// Sequences that another set of the same texts leaves out, spread evenly, at most about `tokens` tokens; nil when
   /// there are none.
   public func without(_ other: CalibrationSet, tokens: Int) -> CalibrationSet? {
+    precondition(samples == nil, "samples are divided where they are chosen")
     let used = Set(other.sequences)
     let left = sequences.filter { !used.contains($0) }
     guard !left.isEmpty else { return nil }
@@ -74,6 +92,10 @@ public struct CalibrationSet: Sendable {
 
   /// The first sequences, about `tokens` tokens of them and at least one.
   public func first(tokens: Int) -> CalibrationSet {
+    if let samples {
+      let count = max(1, min(samples.count, tokens / max(1, samples.rowsPerSample)))
+      return CalibrationSet(samples: samples.first(count), asked: count)
+    }
     var kept: [[Int32]] = [], count = 0
     for sequence in sequences where kept.isEmpty || count + sequence.count <= tokens {
       kept.append(sequence)

@@ -74,20 +74,24 @@ public final class LayerStream {
 
   /// The streams before the first branch.
   ///
-  /// - Parameter originalEmbedding: The embedding before it was changed, for a second stream through the
-  ///   original network; without it there is one stream. No branch may have been changed yet.
+  /// - Parameters:
+  ///   - keepsOriginal: Whether a second stream goes through the original network. No branch may have been changed yet.
+  ///   - originalEmbedding: The embedding before it was changed; nil where there is none, or it was not.
   public init(
-    network: any Network, set: CalibrationSet, originalEmbedding: (any LinearOperator)? = nil
+    network: any Network, set: CalibrationSet, keepsOriginal: Bool = false,
+    originalEmbedding: (any LinearOperator)? = nil
   ) {
     self.network = network
-    let batches = set.batches(tokens: Self.batchTokens).map {
-      TokenBatch(Array(set.sequences[$0]))
-    }
+    let batches = set.inputBatches(tokens: Self.batchTokens)
     self.batches = batches
     current = Course(batches.map { network.embed($0, position: 0) })
-    if let originalEmbedding {
-      original = Self.with([originalEmbedding], in: [network.embedding]) {
-        Course(batches.map { network.embed($0, position: 0) })
+    if keepsOriginal {
+      if let originalEmbedding, let network = network as? any TokenNetwork {
+        original = Self.with([originalEmbedding], in: [network.embedding]) {
+          Course(batches.map { network.embed($0, position: 0) })
+        }
+      } else {
+        original = current
       }
       keepOriginals()
     }
@@ -97,8 +101,15 @@ public final class LayerStream {
   public func restart() { current.restart() }
 
   private func currentInput(ofGroup group: Int, _ index: Int) -> Matrix {
-    current.state(atGroup: group, of: index, batches[index], in: network.sublayers[position])
-      .input
+    operands(
+      ofGroup: group,
+      current.state(atGroup: group, of: index, batches[index], in: network.sublayers[position])
+        .input)
+  }
+
+  /// The rows that the matrices of a group multiply.
+  private func operands(ofGroup group: Int, _ x: Matrix) -> Matrix {
+    network.sublayers[position].groups[group][0].operands(of: x)
   }
 
   private func width(ofGroup group: Int) -> Int {
@@ -136,8 +147,8 @@ public final class LayerStream {
 
   /// The moments of what one group of the next branch reads, as the branch is by now and as it was.
   ///
-  /// The stream was made with `originalEmbedding`. A routed group may read other tokens by now than it did: for it
-  /// both are what it reads now.
+  /// The stream was made with `keepsOriginal`. A routed group may read other tokens by now than it did: for it both are
+  /// what it reads now.
   public func pairedInputs(ofGroup group: Int) -> PairedMoments {
     var moments = PairedMoments(width: width(ofGroup: group))
     let sublayer = network.sublayers[position]
@@ -147,9 +158,11 @@ public final class LayerStream {
       let before =
         sublayer.isRouted(group)
         ? now
-        : inOriginalBranch {
-          $0.state(atGroup: group, of: index, self.batches[index], in: sublayer).input
-        }
+        : operands(
+          ofGroup: group,
+          inOriginalBranch {
+            $0.state(atGroup: group, of: index, self.batches[index], in: sublayer).input
+          })
       tokens += now.rows
       moments.add(original: before, current: now)
     }
@@ -179,7 +192,7 @@ public final class LayerStream {
 
   /// The moments of what the head reads behind the changed branches and behind the original ones; all have run.
   ///
-  /// The stream was made with `originalEmbedding`.
+  /// The stream was made with `keepsOriginal`.
   public func pairedHeadInputs(of model: any LanguageModel) -> PairedMoments {
     precondition(position == network.sublayers.count)
     guard let original else { preconditionFailure("a stream without the original network") }

@@ -28,7 +28,7 @@ final class CurvatureCollector: GradientObserver {
   /// Square roots of Σ p (1 − p) for the rows whose head product comes next.
   private var headWeights: [Float] = []
 
-  init(_ network: any Network, head: Linear?, options: LossCurvature.Options) {
+  init(_ network: any TokenNetwork, head: Linear?, options: LossCurvature.Options) {
     embeddingName = network.embedding.weightName
     headName = head?.weightName
     embedding = SecondMoment(width: network.embedding.matrix.inputs)
@@ -65,7 +65,7 @@ final class CurvatureCollector: GradientObserver {
       } else {
         add(parameter, inputs: inputs, outputs: outputs)
       }
-    case .vector: break
+    case .vector, .matrix: break
     }
   }
 

@@ -63,7 +63,7 @@ public struct TextWindows: Sendable {
   /// Cuts texts into windows for a network, which must have as many positions.
   public init(
     texts: [(path: String, bytes: [UInt8])], tokenizer: Tokenizer, context: Int,
-    network: any Network
+    network: any TokenNetwork
   ) throws {
     if network.hasPositionTable, context > network.contextLimit {
       throw TextError(

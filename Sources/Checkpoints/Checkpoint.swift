@@ -65,7 +65,7 @@ extension Checkpoint {
     return tensorNames.compactMap { name in
       if let entry = owners[name] {
         return LogicalTensor(
-          name: entry.name, encoding: entry.encoding.name, shape: [entry.outputs, entry.inputs],
+          name: entry.name, encoding: entry.encoding.name, shape: entry.tensorShape,
           byteCount: entry.encoding.byteCount(outputs: entry.outputs, inputs: entry.inputs),
           method: entry.method)
       }
@@ -86,10 +86,10 @@ extension Checkpoint {
     _ name: String, outputs: Int, inputs: Int
   ) throws(CheckpointError) -> any LinearOperator {
     if let entry = manifest[name] {
-      guard [entry.outputs, entry.inputs] == [outputs, inputs] else {
+      guard entry.tensorShape == [outputs, inputs] else {
         throw CheckpointError(
           path: path, tensor: name,
-          .shapeMismatch(found: [entry.outputs, entry.inputs], expected: [outputs, inputs]))
+          .shapeMismatch(found: entry.tensorShape, expected: [outputs, inputs]))
       }
       return try encodedMatrix(entry).matrix
     }
@@ -128,7 +128,12 @@ extension Checkpoint {
 
   /// A vector of floats, such as a norm's weight or a bias.
   public func vector(_ name: String, count: Int) throws(CheckpointError) -> [Float] {
-    let tensor = try tensor(name, shape: [count])
+    try floats(name, shape: [count])
+  }
+
+  /// The floats of a plain tensor of some shape.
+  func floats(_ name: String, shape: [Int]) throws(CheckpointError) -> [Float] {
+    let tensor = try tensor(name, shape: shape)
     guard tensor.dtype.isFloat else {
       throw CheckpointError(
         path: path, tensor: name, .typeMismatch(found: tensor.dtype, expected: "floats"))

@@ -1,6 +1,7 @@
 // Which weights of a file are encoded and how: one JSON value in the file's own `__metadata__`.
 //
-// Layout   "condense": {"version": 1, "weights": {NAME: {"encoding", "shape": [outputs, inputs], "method"}}}
+// Layout   "condense": {"version": 1, "weights": {NAME: {"encoding", "shape": [outputs, inputs], "method", "tensor"}}}
+//          "tensor" only where the model's tensor is no such matrix: {"shape", "axes", "row_axes"}
 
 public import Encodings
 public import JSONDocuments
@@ -20,11 +21,18 @@ public struct WeightManifest: Sendable {
     public let inputs: Int
     /// The method that chose the codes.
     public let method: String
+    /// How the model's tensor is this matrix; nil when it is the matrix itself.
+    public let layout: MatrixLayout?
+
+    /// The dimensions of the model's tensor.
+    public var tensorShape: [Int] { layout?.shape ?? [outputs, inputs] }
 
     /// An encoded weight.
     public init(
-      name: String, encoding: any WeightEncoding, outputs: Int, inputs: Int, method: String
+      name: String, encoding: any WeightEncoding, outputs: Int, inputs: Int, method: String,
+      layout: MatrixLayout? = nil
     ) {
+      self.layout = layout
       self.name = name
       self.encoding = encoding
       self.outputs = outputs
@@ -60,13 +68,12 @@ public struct WeightManifest: Sendable {
   /// The value for `__metadata__`.
   public var json: JSONValue {
     let members = entries.map { entry in
-      JSONObject.Member(
-        key: entry.name,
-        value: [
-          "encoding": .string(entry.encoding.name),
-          "shape": [.integer(entry.outputs), .integer(entry.inputs)],
-          "method": .string(entry.method),
-        ])
+      var value = JSONObject()
+      value["encoding"] = .string(entry.encoding.name)
+      value["shape"] = [.integer(entry.outputs), .integer(entry.inputs)]
+      value["method"] = .string(entry.method)
+      if let layout = entry.layout { value["tensor"] = layout.json }
+      return JSONObject.Member(key: entry.name, value: .object(value))
     }
     return ["version": .integer(Self.version), "weights": .object(JSONObject(members))]
   }
@@ -108,10 +115,19 @@ public struct WeightManifest: Sendable {
       guard let method = member.value["method"]?.string else {
         throw .missing(key: key + ".method", expected: "a string")
       }
+      var layout: MatrixLayout?
+      if let json = member.value["tensor"] {
+        layout = MatrixLayout(json: json)
+        guard let layout, layout.outputs == shape[0], layout.inputs == shape[1] else {
+          throw .missing(
+            key: key + ".tensor",
+            expected: "'shape', 'axes' and 'row_axes' of a matrix \(shape[0]) x \(shape[1])")
+        }
+      }
       entries.append(
         Entry(
-          name: member.key, encoding: encoding, outputs: shape[0], inputs: shape[1], method: method)
-      )
+          name: member.key, encoding: encoding, outputs: shape[0], inputs: shape[1], method: method,
+          layout: layout))
     }
     self.init(entries)
   }

@@ -48,11 +48,29 @@ public struct Model {
     return tokenizer
   }
 
+  /// The network as one that reads tokens, or an error that says what it is.
+  public func tokenNetwork() throws -> any TokenNetwork {
+    guard let model = network as? any TokenNetwork else {
+      throw CheckpointError(
+        path: checkpoint.path, .unsupported("text for a \(network.family) network"))
+    }
+    return model
+  }
+
+  /// The network as one over samples of numbers, or an error that says what it is.
+  public func sampleNetwork() throws -> any SampleNetwork {
+    guard let model = network as? any SampleNetwork else {
+      throw CheckpointError(
+        path: checkpoint.path, .unsupported("samples of numbers for a \(network.family) model"))
+    }
+    return model
+  }
+
   /// The network as a language model, or an error that says what it is.
   public func languageModel() throws -> any LanguageModel {
     guard let model = network as? any LanguageModel else {
       throw CheckpointError(
-        path: checkpoint.path, .unsupported("generating text with a \(network.family) encoder"))
+        path: checkpoint.path, .unsupported("generating text with a \(network.family) model"))
     }
     return model
   }
@@ -61,7 +79,7 @@ public struct Model {
   public func textEncoder() throws -> any TextEncoder {
     guard let model = network as? any TextEncoder else {
       throw CheckpointError(
-        path: checkpoint.path, .unsupported("embedding text with a \(network.family) decoder"))
+        path: checkpoint.path, .unsupported("embedding text with a \(network.family) model"))
     }
     return model
   }

@@ -11,9 +11,12 @@ public enum SelfTest {
 
   /// What a network gives for a few fixed ids.
   public static func make(for network: any Network) -> BundleManifest.SelfTest {
-    var stream = RandomStream(seed: 0, name: "self-test")
-    let count = min(length, network.contextLimit)
-    let ids = (0..<count).map { _ in Int32(stream.integer(below: network.vocabularySize)) }
+    var ids: [Int32] = []
+    if let network = network as? any TokenNetwork {
+      var stream = RandomStream(seed: 0, name: "self-test")
+      let count = min(length, network.contextLimit)
+      ids = (0..<count).map { _ in Int32(stream.integer(below: network.vocabularySize)) }
+    }
     let output = output(of: network, ids: ids)
     // The largest values are the ones that decide; ties fall to the lower index.
     let order = output.indices.sorted { (output[$1], $0) < (output[$0], $1) }
@@ -27,12 +30,19 @@ public enum SelfTest {
 
   /// A self-test of the size that `make` gives, without running the network.
   public static func placeholder(for network: any Network) -> BundleManifest.SelfTest {
-    let outputs =
-      (network as? any TextEncoder)?.embeddingWidth
-      ?? (network is any LanguageModel ? network.vocabularySize : network.embedding.matrix.inputs)
+    var outputs = 1, ids: [Int32] = []
+    if let network = network as? any TokenNetwork {
+      outputs =
+        (network as? any TextEncoder)?.embeddingWidth
+        ?? (network is any LanguageModel
+          ? network.vocabularySize : network.embedding.matrix.inputs)
+      ids = [Int32](repeating: 0, count: min(length, network.contextLimit))
+    } else if let network = network as? any SampleNetwork {
+      outputs = network.outputCount
+    }
     let count = min(kept, outputs)
     return BundleManifest.SelfTest(
-      inputIds: [Int32](repeating: 0, count: min(length, network.contextLimit)),
+      inputIds: ids,
       indices: [Int](repeating: 0, count: count), values: [Float](repeating: 0, count: count),
       tolerance: 0)
   }
@@ -42,9 +52,14 @@ public enum SelfTest {
   public static func difference(
     of network: any Network, from test: BundleManifest.SelfTest
   ) -> Float? {
-    guard test.inputIds.allSatisfy({ (0..<network.vocabularySize).contains(Int($0)) }),
-      test.inputIds.count <= network.contextLimit
-    else { return nil }
+    if let network = network as? any TokenNetwork {
+      guard !test.inputIds.isEmpty,
+        test.inputIds.allSatisfy({ (0..<network.vocabularySize).contains(Int($0)) }),
+        test.inputIds.count <= network.contextLimit
+      else { return nil }
+    } else if !test.inputIds.isEmpty {
+      return nil
+    }
     let output = output(of: network, ids: test.inputIds)
     guard test.indices.allSatisfy({ $0 < output.count }) else { return nil }
     return zip(test.indices, test.values).reduce(0) { worst, pair in
@@ -55,6 +70,9 @@ public enum SelfTest {
 
   /// The last position's logits, or the embedding.
   private static func output(of network: any Network, ids: [Int32]) -> [Float] {
+    if let network = network as? any SampleNetwork {
+      return network.outputs(network.batch(sample(of: network.input))).values
+    }
     let batch = TokenBatch([ids])
     if let model = network as? any LanguageModel {
       let hidden = model.hidden(batch)
@@ -62,5 +80,14 @@ public enum SelfTest {
     }
     if let encoder = network as? any TextEncoder { return encoder.embeddings(batch).values }
     return network.hidden(batch).values
+  }
+
+  /// The input of a network over samples: number i is h / 2³¹ − 1 with h = (i + 1) · 2654435761 mod 2³² (Knuth's
+  /// multiplicative hash), so that anyone can make it.
+  private static func sample(of shape: SampleShape) -> Matrix {
+    let values = (0..<shape.values).map { index in
+      Float(Double(UInt32(truncatingIfNeeded: (index + 1) &* 2_654_435_761)) / 2_147_483_648 - 1)
+    }
+    return Matrix(rows: shape.rows, columns: shape.channels, values: values)
   }
 }

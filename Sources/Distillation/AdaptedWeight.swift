@@ -99,6 +99,8 @@ struct AdaptedMatrix: LinearOperator {
     }
   }
 
+  var multipliesDecodedRows: Bool { false }
+
   func product(with x: Matrix) -> Matrix {
     var result = base.product(with: x)
     result.add(left.product(with: right.product(with: x).scaled(by: scale)))

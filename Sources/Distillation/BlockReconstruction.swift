@@ -68,14 +68,15 @@ public final class BlockReconstruction {
     _ student: TrainedModel, teacher: any Network, windows: [[Int32]], options: BlockOptions,
     store: ((Int) -> TrainingStore)? = nil
   ) throws {
-    guard student.network.layerBranches.count == teacher.layerBranches.count,
-      student.network.embedding.matrix.inputs == teacher.embedding.matrix.inputs
-    else {
+    guard let own = student.network as? any TokenNetwork,
+      let other = teacher as? any TokenNetwork
+    else { throw DistillationError.notALanguageModel(family: student.network.family) }
+    let width = own.embedding.matrix.inputs, otherWidth = other.embedding.matrix.inputs
+    guard own.layerBranches.count == other.layerBranches.count, width == otherWidth else {
       throw DistillationError.needsTeacher(
         what:
-          "blocks are compared one by one: the teacher has \(teacher.layerBranches.count) of width "
-          + "\(teacher.embedding.matrix.inputs), the student \(student.network.layerBranches.count) of width "
-          + "\(student.network.embedding.matrix.inputs)")
+          "blocks are compared one by one: the teacher has \(other.layerBranches.count) of width "
+          + "\(otherWidth), the student \(own.layerBranches.count) of width \(width)")
     }
     self.student = student.network
     self.teacher = teacher

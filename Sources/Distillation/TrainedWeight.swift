@@ -45,6 +45,7 @@ extension ParameterGradient {
         var target = values._mutatingExtracting(Int(token) * columns..<(Int(token) + 1) * columns)
         for i in source.indices { target[i] += source[i] }
       }
+    case .matrix(let gradient): sum.add(gradient)
     case .vector: preconditionFailure("a vector's gradient for a matrix")
     }
   }

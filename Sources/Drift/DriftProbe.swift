@@ -10,7 +10,8 @@ import Tensors
 /// Measures the drift of a network that is changed in place.
 ///
 /// For a language model the drift is the mean KL divergence in nats over all positions; for an encoder, 1 less the mean
-/// cosine of its embeddings.
+/// cosine of its embeddings; for a network over samples the KL divergence of its labels, or the relative error of what
+/// it gives where that is no labels.
 public final class DriftProbe {
   private let network: any Network
   private let batches: [TokenBatch]
@@ -23,13 +24,13 @@ public final class DriftProbe {
   /// The branch before which a measurement starts.
   public private(set) var position = 0
 
-  /// Tokens that are measured on.
-  public var tokens: Int { batches.reduce(0) { $0 + $1.tokens.count } }
+  /// Tokens, or rows of samples, that are measured on.
+  public var tokens: Int { batches.reduce(0) { $0 + ($1.features?.rows ?? $1.tokens.count) } }
 
   /// Keeps the outputs of a network as it is now.
   public init(network: any Network, set: CalibrationSet) {
     self.network = network
-    batches = set.batches(tokens: 2048).map { TokenBatch(Array(set.sequences[$0])) }
+    batches = set.inputBatches()
     head = (network as? any LanguageModel)?.head.matrix
     hidden = batches.map { network.embed($0, position: 0) }
     for (batch, start) in zip(batches, hidden) {
@@ -45,6 +46,9 @@ public final class DriftProbe {
     }
     if let model = network as? any LanguageModel { return model.normalize(hidden) }
     if let encoder = network as? any TextEncoder { return encoder.pool(hidden, batch) }
+    if let network = network as? any SampleNetwork {
+      return network.logits(network.outputs(of: hidden, batch))
+    }
     return hidden
   }
 
@@ -90,6 +94,14 @@ public final class DriftProbe {
             ).divergence
           }.reduce(0, +)
         }
+      } else if let network = network as? any SampleNetwork {
+        for row in 0..<own.rows {
+          let range = own.range(ofRow: row)
+          let x = own.values.span.extracting(range), y = reference.values.span.extracting(range)
+          sum +=
+            network.isClassifier
+            ? LogitComparison(reference: y, model: x).divergence : relativeError(x, of: y)
+        }
       } else {
         for row in 0..<own.rows {
           sum += 1 - EmbeddingEvaluator.cosine(reference.row(row), own.row(row))
@@ -100,4 +112,14 @@ public final class DriftProbe {
     guard sum.isFinite else { throw .notFinite(window: 0) }
     return sum / Double(max(1, count))
   }
+}
+
+/// ‖x − y‖² / ‖y‖².
+private func relativeError(_ x: Span<Float>, of y: Span<Float>) -> Double {
+  var distance = 0.0, energy = 0.0
+  for i in x.indices {
+    distance += (Double(x[i]) - Double(y[i])) * (Double(x[i]) - Double(y[i]))
+    energy += Double(y[i]) * Double(y[i])
+  }
+  return energy > 0 ? distance / energy : distance
 }

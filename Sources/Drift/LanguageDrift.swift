@@ -63,11 +63,7 @@ public struct LanguageDrift: Sendable, Equatable {
       object["perplexity_ratio_ci95"] = JSONValue(interval)
     }
     if let kl = divergence {
-      object["kl"] = [
-        "mean": .number(kl.mean), "median": .number(kl.median), "p99": .number(kl.p99),
-        "p999": .number(kl.p999), "max": .number(kl.max),
-        "ci95": JSONValue(kl.interval),
-      ]
+      object["kl"] = kl.json
     }
     if let top1 { object["top1"] = .number(top1) }
     if let top1Interval { object["top1_ci95"] = JSONValue(top1Interval) }
@@ -89,12 +85,8 @@ public struct LanguageDrift: Sendable, Equatable {
       divergence = nil
       return
     }
-    guard let mean = kl["mean"]?.number, let median = kl["median"]?.number,
-      let p99 = kl["p99"]?.number, let p999 = kl["p999"]?.number, let max = kl["max"]?.number,
-      let interval = ClosedRange(json: kl["ci95"])
-    else { return nil }
-    divergence = Divergence(
-      mean: mean, median: median, p99: p99, p999: p999, max: max, interval: interval)
+    guard let divergence = Divergence(json: kl) else { return nil }
+    self.divergence = divergence
   }
 
   init(
@@ -109,6 +101,25 @@ public struct LanguageDrift: Sendable, Equatable {
     self.divergence = divergence
     self.top1 = top1
     self.top1Interval = top1Interval
+  }
+}
+
+extension LanguageDrift.Divergence {
+  /// The keys of `kl`.
+  var json: JSONValue {
+    [
+      "mean": .number(mean), "median": .number(median), "p99": .number(p99),
+      "p999": .number(p999), "max": .number(max), "ci95": JSONValue(interval),
+    ]
+  }
+
+  /// Reads what `json` gives; nil when it is something else.
+  init?(json: JSONValue) {
+    guard let mean = json["mean"]?.number, let median = json["median"]?.number,
+      let p99 = json["p99"]?.number, let p999 = json["p999"]?.number,
+      let max = json["max"]?.number, let interval = ClosedRange(json: json["ci95"])
+    else { return nil }
+    self.init(mean: mean, median: median, p99: p99, p999: p999, max: max, interval: interval)
   }
 }
 

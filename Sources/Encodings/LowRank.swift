@@ -103,6 +103,8 @@ struct LowRankMatrix: LinearOperator {
     }
   }
 
+  var multipliesDecodedRows: Bool { false }
+
   /// Two thin products instead of one.
   func product(with x: Matrix) -> Matrix { left.apply(to: right.apply(to: x)) }
 }

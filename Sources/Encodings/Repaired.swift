@@ -103,6 +103,8 @@ struct RepairedMatrix: LinearOperator {
     for i in added.indices { target[i] += added[i] }
   }
 
+  var multipliesDecodedRows: Bool { false }
+
   /// The base's product in the base's own way, and two thin ones.
   func product(with x: Matrix) -> Matrix {
     var result = base.apply(to: x)

@@ -52,6 +52,9 @@ struct W8A8Matrix: LinearOperator {
     weights.decode(rows: rows, into: &target)
   }
 
+  /// The activations become bytes too.
+  var multipliesDecodedRows: Bool { false }
+
   func product(with x: Matrix) -> Matrix {
     let scales = weights.parts[1].floats()
     return weights.parts[0].withBytes { ByteProduct.apply(x, codes: $0, scales: scales) }

@@ -27,7 +27,9 @@ enum Activation: String {
       }
       return
     }
-    ParallelLoop.overRows(of: &x.values, rowLength: x.columns, blockRows: 32) { _, part in
+    ParallelLoop.overRows(of: &x.values, rowLength: x.columns, blockRows: max(32, 8192 / x.columns))
+    {
+      _, part in
       apply(&part)
     }
   }
@@ -41,7 +43,11 @@ enum Activation: String {
       for i in part.indices { part[i] *= Self.quickFactor }
       RowKernels.silu(&part)
       for i in part.indices { part[i] /= Self.quickFactor }
-    case .relu: for i in part.indices where part[i] < 0 { part[i] = 0 }
+    case .relu:
+      for i in part.indices {
+        let value = part[i]
+        part[i] = value < 0 ? 0 : value
+      }
     case .tanh: for i in part.indices { part[i] = Foundation.tanh(part[i]) }
     }
   }

@@ -15,19 +15,41 @@ public final class Linear {
   public var bias: [Float]?
 
   /// The weight's name in the checkpoint.
-  public var weightName: String { name + ".weight" }
+  public let weightName: String
   /// The bias's name in the checkpoint.
-  public var biasName: String { name + ".bias" }
+  public let biasName: String
+  /// How the weight's tensor is the matrix; nil when it is the matrix itself.
+  public let layout: MatrixLayout?
+  /// What a convolution multiplies: windows of images; nil where whole rows are multiplied.
+  public let windows: ImageWindows?
 
   /// A layer over its parts.
-  public init(name: String, matrix: any LinearOperator, bias: [Float]?) {
+  ///
+  /// - Parameters:
+  ///   - weightName: The weight's name, where it is not the module's with `.weight`.
+  ///   - biasName: The bias's name, where it is not the module's with `.bias`.
+  public init(
+    name: String, matrix: any LinearOperator, bias: [Float]?, weightName: String? = nil,
+    biasName: String? = nil, layout: MatrixLayout? = nil, windows: ImageWindows? = nil
+  ) {
     self.name = name
     self.matrix = matrix
     self.bias = bias
+    self.weightName = weightName ?? name + ".weight"
+    self.biasName = biasName ?? name + ".bias"
+    self.layout = layout
+    self.windows = windows
   }
 
-  /// `x Wᵀ + b`: `[tokens, inputs]` to `[tokens, outputs]`.
+  /// The rows that the matrix multiplies, `[rows, inputs]`: x itself, or a convolution's windows.
+  public func operands(of x: Matrix) -> Matrix {
+    windows.map { x.patches($0.geometry, groups: $0.groups) } ?? x
+  }
+
+  /// `x Wᵀ + b`: `[tokens, inputs]` to `[tokens, outputs]`; a convolution: `[images * pixels, channels]` to
+  /// `[images * outPixels, outputs]`.
   public func apply(_ x: Matrix) -> Matrix {
+    if let windows { return apply(toWindows: windows, of: x) }
     var result = matrix.apply(to: x, bias: bias)
     guard let record = x.record else { return result }
     let x = x.unrecorded, matrix = matrix, weightName = weightName
@@ -59,10 +81,13 @@ public final class Linear {
   }
 }
 
-/// Token ids of one or more sequences, one after the other, without padding.
+/// Tokens of one or more sequences, one after the other, without padding: ids, or vectors of numbers such as the pixels
+/// of images.
 public struct TokenBatch: Sendable {
-  /// The ids of all sequences.
+  /// The ids of all sequences; empty where tokens are vectors.
   public let tokens: [Int32]
+  /// The tokens of all sequences as vectors, `[tokens, channels]`; nil where they are ids.
+  public let features: Matrix?
   /// Where each sequence's tokens are in `tokens` and in the rows of every activation.
   public let sequences: [Range<Int>]
   /// Where the forward pass is recorded for gradients; nil in inference.
@@ -80,9 +105,24 @@ public struct TokenBatch: Sendable {
       start += sequence.count
     }
     tokens = sequences.flatMap { $0 }
+    features = nil
     self.sequences = ranges
     self.tape = tape
     self.recomputes = recomputes
+  }
+
+  /// A batch of samples of numbers, each of as many rows.
+  ///
+  /// - Parameter features: `[samples * rowsPerSample, channels]`.
+  public init(features: Matrix, rowsPerSample: Int, tape: GradientTape? = nil) {
+    precondition(rowsPerSample > 0 && features.rows % rowsPerSample == 0)
+    tokens = []
+    self.features = features
+    sequences = (0..<features.rows / rowsPerSample).map {
+      $0 * rowsPerSample..<($0 + 1) * rowsPerSample
+    }
+    self.tape = tape
+    recomputes = false
   }
 }
 
@@ -141,12 +181,6 @@ extension Sublayer {
 public protocol Network: AnyObject {
   /// The family's name, such as `llama`.
   var family: String { get }
-  /// The longest sequence that the model was made for.
-  var contextLimit: Int { get }
-  /// Ids are below this.
-  var vocabularySize: Int { get }
-  /// The token embedding `[vocabulary, width]`; with a tied head, one layer object serves both.
-  var embedding: Linear { get }
   /// The branches in the order of the stream.
   var sublayers: [any Sublayer] { get }
   /// The stream before the first branch: `[tokens, width]`.
@@ -157,15 +191,28 @@ public protocol Network: AnyObject {
   var tables: [Linear] { get }
   /// The vectors of norms outside the branches.
   var outerVectors: [VectorParameter] { get }
+}
+
+/// A network that reads ids of tokens.
+public protocol TokenNetwork: Network {
+  /// The longest sequence that the model was made for.
+  var contextLimit: Int { get }
+  /// Ids are below this.
+  var vocabularySize: Int { get }
+  /// The token embedding `[vocabulary, width]`; with a tied head, one layer object serves both.
+  var embedding: Linear { get }
   /// Whether positions are rows of a table, so that no sequence can be longer than `contextLimit`.
   var hasPositionTable: Bool { get }
+}
+
+extension TokenNetwork {
+  /// They are not, unless a family says otherwise.
+  public var hasPositionTable: Bool { false }
 }
 
 extension Network {
   /// None, unless a family says otherwise.
   public var tables: [Linear] { [] }
-  /// They are not, unless a family says otherwise.
-  public var hasPositionTable: Bool { false }
 
   /// The stream after the last branch.
   ///
@@ -190,7 +237,8 @@ extension Network {
 
   /// Every matrix that training may change; a tied head once.
   public var matrices: [Linear] {
-    var all = [embedding] + tables + linearLayers + sublayers.flatMap { $0.keptLayers }
+    var all = tables + linearLayers + sublayers.flatMap { $0.keptLayers }
+    if let network = self as? any TokenNetwork { all.insert(network.embedding, at: 0) }
     if let model = self as? any LanguageModel, !model.isTied { all.append(model.head) }
     return all
   }
@@ -206,7 +254,7 @@ extension Network {
 }
 
 /// A network that predicts the next token.
-public protocol LanguageModel: Network {
+public protocol LanguageModel: TokenNetwork {
   /// The output layer `[vocabulary, width]`; the embedding itself when the model ties them.
   var head: Linear { get }
   /// Whether head and embedding are one matrix.
@@ -241,7 +289,7 @@ extension LanguageModel {
 }
 
 /// A network that turns a text into one vector.
-public protocol TextEncoder: Network {
+public protocol TextEncoder: TokenNetwork {
   /// Tokens of a sequence beyond this are cut off.
   var maximumTokens: Int { get }
   /// Values of an embedding.
@@ -256,11 +304,18 @@ extension TextEncoder {
 }
 
 /// A family of architectures that share one forward pass.
-public protocol ModelFamily: Network {
+public protocol ModelFamily {
   /// The values of `model_type` that belong to the family.
   static var modelTypes: [String] { get }
+  /// Whether a checkpoint without a `model_type` is of the family, by its tensors.
+  static func recognizes(_ checkpoint: any Checkpoint) -> Bool
   /// Builds the network of a checkpoint whose `model_type` is one of them.
   static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network
+}
+
+extension ModelFamily {
+  /// By its `model_type` alone, unless a family says otherwise.
+  public static func recognizes(_ checkpoint: any Checkpoint) -> Bool { false }
 }
 
 /// The model families. A new one is a file and a line here.
@@ -271,12 +326,15 @@ public enum FamilyRegistry {
       DecoderNetwork.self,
       GPT2Network.self,
       BertNetwork.self,
+      ResidualNetwork.self,
     ]
   }
 
   /// The family of a checkpoint; nil when none knows its `model_type`.
   public static func family(of checkpoint: any Checkpoint) -> (any ModelFamily.Type)? {
-    guard let type = checkpoint.configuration["model_type"]?.string else { return nil }
+    guard let type = checkpoint.configuration["model_type"]?.string else {
+      return all.first { $0.recognizes(checkpoint) }
+    }
     return all.first { $0.modelTypes.contains(type) }
   }
 

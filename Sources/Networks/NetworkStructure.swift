@@ -135,7 +135,7 @@ public struct NetworkStructure: Sendable {
 }
 
 /// A network whose heads, channels or layers can be cut out.
-public protocol StructuredNetwork: Network {
+public protocol StructuredNetwork: TokenNetwork {
   /// Its structure.
   var structure: NetworkStructure { get }
 }

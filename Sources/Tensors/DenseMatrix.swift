@@ -24,6 +24,9 @@ public struct DenseMatrix: LinearOperator {
     for i in source.indices { target[i] = source[i] }
   }
 
+  /// In float32 they are.
+  public var multipliesDecodedRows: Bool { precision == .float32 }
+
   /// In the matrix's own precision; few rows always in float32.
   public func product(with x: Matrix) -> Matrix {
     guard precision == .bfloat16, x.rows > 4, inputs > 0 else {

@@ -68,6 +68,8 @@ public enum ParameterGradient: Sendable {
   case product(inputs: Matrix, outputs: Matrix)
   /// Of some rows of an embedding: row `tokens[t]` has the sum of the rows t, `[tokens, width]`.
   case rows(tokens: [Int32], gradients: Matrix)
+  /// Of a weight as a whole, `[outputs, inputs]`: where groups of outputs have inputs of their own.
+  case matrix(Matrix)
   /// Of a vector.
   case vector([Float])
 }

@@ -20,11 +20,16 @@ public protocol LinearOperator: Sendable {
   var precision: ProductPrecision { get }
   /// `x Wᵀ` for at least one row and one output; `apply` checks sizes and adds a bias.
   func product(with x: Matrix) -> Matrix
+  /// Whether `product` is that of the rows as `decode` gives them, so that they may be packed by others.
+  var multipliesDecodedRows: Bool { get }
 }
 
 extension LinearOperator {
   /// They stay as they are, unless a conformer says otherwise.
   public var precision: ProductPrecision { .float32 }
+
+  /// They are, unless a conformer says otherwise.
+  public var multipliesDecodedRows: Bool { true }
 
   /// Not in place, unless a conformer says otherwise.
   public func withRowsInPlace(_ rows: Range<Int>, _ body: (Span<Float>) -> Void) -> Bool { false }
@@ -81,7 +86,7 @@ extension LinearOperator {
   }
 
   /// Calls `body` with rows as floats, in place or decoded into `scratch`.
-  private func withRows(
+  func withRows(
     _ rows: Range<Int>, scratch: inout [Float], _ body: (Span<Float>) -> Void
   ) {
     if withRowsInPlace(rows, body) { return }

@@ -93,7 +93,8 @@ public struct Matrix: Sendable, Equatable {
     precondition(other.rows == rows && other.columns == columns)
     guard !values.isEmpty else { return self }
     let columns = columns
-    ParallelLoop.overRows(of: &values, rowLength: columns, blockRows: 32) { rows, part in
+    ParallelLoop.overRows(of: &values, rowLength: columns, blockRows: max(32, 8192 / columns)) {
+      rows, part in
       body(
         &part, other.values.span.extracting(rows.lowerBound * columns..<rows.upperBound * columns))
     }
@@ -107,7 +108,9 @@ public struct Matrix: Sendable, Equatable {
     precondition(other.rows == rows && other.columns == columns)
     var result = Matrix(unwrittenRows: rows, columns: columns)
     guard !values.isEmpty else { return result }
-    ParallelLoop.overRows(of: &result.values, rowLength: columns, blockRows: 32) { rows, part in
+    ParallelLoop.overRows(
+      of: &result.values, rowLength: columns, blockRows: max(32, 8192 / columns)
+    ) { rows, part in
       let range = rows.lowerBound * columns..<rows.upperBound * columns
       let own = values.span.extracting(range)
       for i in own.indices { part[i] = own[i] }

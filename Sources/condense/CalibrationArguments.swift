@@ -6,10 +6,13 @@ struct CalibrationArguments: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Calibration text; encoders read a sentence a line. 'self' lets a language model write its own.",
+      "Calibration text; encoders read a sentence a line. 'self' lets a language model write its own. "
+        + "Networks over pictures or other samples read arrays (.npy).",
       valueName: "file"))
   var calibration: [String] = []
   @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
+  @Option(help: "Calibration samples, for networks over pictures or other samples (default: 512).")
+  var samples: Int?
   @Option(help: "Tokens of a calibration window.") var context = 256
   @Option(help: "Of every random choice: calibration windows, rotations (default: 0).")
   var seed: Int?
@@ -21,12 +24,16 @@ struct CalibrationArguments: ParsableArguments {
   var request: CalibrationRequest? {
     guard isGiven else { return nil }
     return CalibrationRequest(
-      text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0)
+      text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0,
+      samples: samples ?? 512)
   }
 
   func validate() throws {
     if let tokens, tokens < 1 {
       throw ValidationError("--tokens is \(tokens); it must be at least 1")
+    }
+    if let samples, samples < 1 {
+      throw ValidationError("--samples is \(samples); it must be at least 1")
     }
     guard (1...1 << 20).contains(context) else {
       throw ValidationError("--context is \(context); it must be 1 to 1048576")
@@ -43,7 +50,10 @@ struct CalibrationArguments: ParsableArguments {
   ///   - others: Options of the command that need text too.
   func refuseUnused(seedHasUse: Bool = false, others: [(name: String, isGiven: Bool)] = []) throws {
     let options =
-      [("--tokens", tokens != nil), ("--seed", seed != nil && !seedHasUse)]
+      [
+        ("--tokens", tokens != nil), ("--samples", samples != nil),
+        ("--seed", seed != nil && !seedHasUse),
+      ]
       + others.map { ($0.name, $0.isGiven) }
     if !isGiven, let option = options.first(where: { $0.1 }) {
       throw ValidationError("\(option.0) does nothing without --calibration")

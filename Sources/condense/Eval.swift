@@ -6,10 +6,11 @@ import Pipeline
 
 struct Eval: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Measure a model: perplexity, and KL, top-1 or cosine against a reference.",
+    abstract:
+      "Measure a model: perplexity or accuracy, and KL, top-1 or cosine against a reference.",
     discussion: """
       Text is cut into windows without overlap and without special tokens; encoders read a sentence a \
-      line. docs/metrics.md defines every figure.
+      line, networks over pictures an array of them. docs/metrics.md defines every figure.
       """)
 
   @Argument(help: "A checkpoint folder or a bundle.") var model: String
@@ -37,9 +38,9 @@ struct Eval: ParsableCommand {
     }
     let other = try reference.map { try Model(try source.open($0)) }
     let text = ValidationText(
-      text: measure.text, context: measure.context,
+      text: measure.images.map { [$0] } ?? measure.text, context: measure.context,
       scoring: measure.score == "half" ? .half : .all, windows: measure.windows,
-      pairs: measure.pairs)
+      pairs: measure.pairs, labels: measure.labels)
     let measurement = try Measurement(text, tokenizedFor: subject, reference: other)
     let drift = try measurement.drift(of: subject) { progress.show("eval", $0) }
     Terminal.print(json ? drift.json.indentedText : Self.table(drift))
@@ -94,6 +95,39 @@ struct Eval: ParsableCommand {
             + (drift.referenceSpearman.map { "  (reference \(Figures.text($0, 2)))" } ?? ""))
       }
       return lines.joined(separator: "\n")
+    case .samples(let drift): return table(drift)
     }
+  }
+
+  private static func table(_ drift: SampleDrift) -> String {
+    func percent(_ value: Double) -> String { Figures.text(100 * value, 3) + " %" }
+    func interval(_ range: ClosedRange<Double>?) -> String {
+      range.map {
+        "  (95 %: \(Figures.text(100 * $0.lowerBound, 3)) … \(Figures.text(100 * $0.upperBound, 3)))"
+      } ?? ""
+    }
+    var lines = ["samples            \(drift.samples)"]
+    if let accuracy = drift.accuracy {
+      lines.append("accuracy           " + percent(accuracy) + interval(drift.accuracyInterval))
+    }
+    if let reference = drift.referenceAccuracy {
+      lines.append("of the reference   " + percent(reference))
+    }
+    if let agreement = drift.agreement {
+      lines.append("label agreement    " + percent(agreement) + interval(drift.agreementInterval))
+    }
+    if let kl = drift.divergence {
+      lines += [
+        "KL mean            \(Figures.text(kl.mean, 6))  "
+          + "(95 %: \(Figures.text(kl.interval.lowerBound, 6)) … "
+          + "\(Figures.text(kl.interval.upperBound, 6)))",
+        "KL 99 %            \(Figures.text(kl.p99, 5))",
+        "KL max             \(Figures.text(kl.max, 5))",
+      ]
+    }
+    if let error = drift.outputError {
+      lines.append("output error       \(Figures.text(error, 8))")
+    }
+    return lines.joined(separator: "\n")
   }
 }

@@ -46,7 +46,7 @@ final class LayerTable {
   func finish(_ result: StageResult, output: String) {
     if let calibration = result.calibration {
       Terminal.print(
-        "calibration tokens: \(calibration.used) used, \(calibration.asked) asked for")
+        "calibration \(calibration.unit): \(calibration.used) used, \(calibration.asked) asked for")
     }
     if let allocation = result.allocation {
       Terminal.print(
@@ -96,7 +96,8 @@ final class LayerTable {
     object["layers"] = .array(result.layers.map(\.json))
     if let calibration = result.calibration {
       object["calibration"] = [
-        "tokens_asked": .integer(calibration.asked), "tokens_used": .integer(calibration.used),
+        "\(calibration.unit)_asked": .integer(calibration.asked),
+        "\(calibration.unit)_used": .integer(calibration.used),
       ]
     }
     if let allocation = result.allocation { object["allocation"] = allocation.json }

@@ -129,13 +129,14 @@ struct Plan: ParsableCommand {
 /// The drift of a run, stage by stage, as `run` prints it.
 enum DriftTable {
   static func lines(of report: RunReport) -> [String] {
-    let isEncoder = report.stages.contains {
-      if case .encoder = $0.referenceDrift { true } else { false }
-    }
-    let header =
-      isEncoder
-      ? ["stage", "bytes", "bpw", "cosine", "min", "neighbours %", "Spearman", "gates"]
-      : ["stage", "bytes", "bpw", "perplexity", "ratio", "KL mean", "KL 99 %", "top-1 %", "gates"]
+    let kind = report.driftKind
+    let figures =
+      switch kind {
+      case .decoder: ["perplexity", "ratio", "KL mean", "KL 99 %", "top-1 %"]
+      case .encoder: ["cosine", "min", "neighbours %", "Spearman"]
+      case .samples: ["accuracy %", "agreement %", "KL mean", "output error"]
+      }
+    let header = ["stage", "bytes", "bpw"] + figures + ["gates"]
     let rows = report.stages.map { stage -> [String] in
       let start = [
         stage.name, "\(stage.bytes)", Figures.text(stage.bitsPerWeight, 3),
@@ -153,6 +154,14 @@ enum DriftTable {
           Figures.text(drift.cosine.mean, 6), Figures.text(drift.cosine.min, 5),
           drift.neighbours.map { Figures.text($0.mean * 100, 1) } ?? "-",
           drift.spearman.map { Figures.text($0, 2) } ?? "-", verdict,
+        ]
+      case .samples(let drift):
+        func text(_ value: Double?, _ digits: Int) -> String {
+          value.map { Figures.text($0, digits) } ?? "-"
+        }
+        return start + [
+          text(drift.accuracy.map { 100 * $0 }, 2), text(drift.agreement.map { 100 * $0 }, 2),
+          text(drift.divergence?.mean, 6), text(drift.outputError, 6), verdict,
         ]
       case nil:
         return start + [String](repeating: "-", count: header.count - 4) + [verdict]

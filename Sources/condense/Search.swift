@@ -110,6 +110,12 @@ struct Search: ParsableCommand {
       columns += [
         Figures.text(drift.cosine?.mean ?? 0, 6), Figures.text(drift.cosine?.min ?? 0, 6),
       ]
+    case .samples(let drift):
+      columns += [
+        Figures.text(drift.divergence?.mean ?? 0, 6),
+        drift.accuracy.map { Figures.text(100 * $0, 2) } ?? "-",
+        Figures.text(100 * (drift.agreement ?? 0), 2),
+      ]
     }
     return columns.map { LayerTable.pad($0, 12) }.joined()
   }

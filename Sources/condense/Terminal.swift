@@ -111,17 +111,32 @@ struct MeasureOptions: ParsableArguments {
   @Option(help: "Tokens of a window.") var context = 256
   @Option(help: "Predictions that count: all, or half a window as llama-perplexity does.")
   var score = "all"
-  @Option(help: "At most this many windows or sentences, from the start.") var windows: Int?
+  @Option(help: "At most this many windows, sentences or samples, from the start.") var windows:
+    Int?
   @Option(help: ArgumentHelp("Labelled pairs: sentence1,sentence2,score.", valueName: "file.csv"))
   var pairs: String?
   @Option(
     help: ArgumentHelp(
       "A teacher log to measure against, on its own text.", valueName: "log.h5"))
   var teacherLog: String?
+  @Option(
+    help: ArgumentHelp(
+      "Pictures, or other samples, in place of text: an array of U8 or floats.",
+      valueName: "file.npy"))
+  var images: String?
+  @Option(help: ArgumentHelp("The right labels of --images.", valueName: "file.npy"))
+  var labels: String?
 
   func validate() throws {
-    guard !text.isEmpty || pairs != nil || teacherLog != nil else {
-      throw ValidationError("--text FILE is missing: a model is measured on a text")
+    if images != nil, !text.isEmpty || pairs != nil || teacherLog != nil {
+      throw ValidationError("--images stands in place of --text, --pairs and --teacher-log")
+    }
+    if labels != nil, images == nil {
+      throw ValidationError("--labels does nothing without --images")
+    }
+    guard images != nil || !text.isEmpty || pairs != nil || teacherLog != nil else {
+      throw ValidationError(
+        "--text FILE is missing: a model is measured on a text (or on --images)")
     }
     guard teacherLog == nil || text.isEmpty && pairs == nil else {
       throw ValidationError("--teacher-log brings its own text; leave out --text and --pairs")

@@ -58,7 +58,8 @@ import Testing
     let set = Self.set(walked)
     let embedding = walked.embedding.matrix
     Self.change(walked.embedding)
-    let stream = LayerStream(network: walked, set: set, originalEmbedding: embedding)
+    let stream = LayerStream(
+      network: walked, set: set, keepsOriginal: true, originalEmbedding: embedding)
     let batch = TokenBatch(set.sequences)
     var x = original.embed(batch, position: 0), y = walked.embed(batch, position: 0)
     for (index, sublayer) in walked.sublayers.enumerated() {
@@ -88,7 +89,8 @@ import Testing
   @Test func anUnchangedNetworkHasOneStream() throws {
     let network = try Self.network("llama-tied")
     let stream = LayerStream(
-      network: network, set: Self.set(network), originalEmbedding: network.embedding.matrix)
+      network: network, set: Self.set(network), keepsOriginal: true,
+      originalEmbedding: network.embedding.matrix)
     let found = stream.pairedInputs(ofGroup: 0).means()
     #expect(found.cross == found.moment)
   }

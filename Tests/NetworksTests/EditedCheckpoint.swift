@@ -71,6 +71,8 @@ final class GradientSums: GradientObserver {
     switch gradient {
     case .vector(let values):
       for (index, value) in values.enumerated() { sum[index] += Double(value) }
+    case .matrix(let matrix):
+      for (index, value) in matrix.values.enumerated() { sum[index] += Double(value) }
     case .product(let inputs, let outputs):
       let product = outputs.transposedProduct(inputs)
       for (index, value) in product.values.enumerated() { sum[index] += Double(value) }

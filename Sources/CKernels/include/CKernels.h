@@ -341,3 +341,46 @@ void kernel_sparse_expand(const uint8_t *_Nonnull mask, const float *_Nonnull va
 /// The sum of value * x[i] over set bits (reorders).
 float kernel_sparse_dot(const uint8_t *_Nonnull mask, const float *_Nonnull values,
                         const float *_Nonnull x, size_t n);
+
+// patches.c
+
+/// How a kernel moves over a channels-last image; all counts are at least 1, paddings at least 0.
+typedef struct {
+  size_t height, width, channels;          ///< of the image
+  size_t kernel_height, kernel_width;      ///< of the window
+  size_t stride_y, stride_x;               ///< from one pixel of the output to the next
+  size_t dilation_y, dilation_x;           ///< between the window's pixels
+  size_t pad_top, pad_left;                ///< zeros before the image
+  size_t out_height, out_width;            ///< of the output
+} kernel_patches;
+
+/// What a window becomes.
+typedef enum {
+  KERNEL_POOL_MAX,                ///< its largest value; padding does not count
+  KERNEL_POOL_MEAN,               ///< the mean of its pixels inside the image
+  KERNEL_POOL_MEAN_WITH_PADDING,  ///< the mean with zeros outside the image
+} kernel_pooling;
+
+/// rows[i] = the window [kernel_height, kernel_width, count] behind output pixel first_pixel + i, of the channels
+/// first_channel ..< first_channel + count; zeros outside the image.
+void kernel_unfold(const float *_Nonnull image, const kernel_patches *_Nonnull patches,
+                   size_t first_channel, size_t count, size_t first_pixel, size_t pixels,
+                   float *_Nonnull rows);
+/// Adds the windows of all output pixels to the pixels that they were read from.
+void kernel_fold(const float *_Nonnull rows, const kernel_patches *_Nonnull patches, size_t first_channel,
+                 size_t count, float *_Nonnull image);
+/// out[i, c] = sum over the window behind output pixel first_pixel + i of image[.., c] * weight[.., c];
+/// weight is [kernel_height * kernel_width, channels].
+void kernel_depthwise(const float *_Nonnull image, const kernel_patches *_Nonnull patches,
+                      const float *_Nonnull weight, size_t first_pixel, size_t pixels,
+                      float *_Nonnull out);
+/// out[p, c] = what the window behind output pixel p becomes; a window wholly outside becomes 0.
+void kernel_pool(const float *_Nonnull image, const kernel_patches *_Nonnull patches, kernel_pooling kind,
+                 float *_Nonnull out);
+/// Adds each output pixel's gradient to the pixels of the image that it was made from.
+void kernel_pool_gradient(const float *_Nonnull image, const float *_Nonnull gradient,
+                          const kernel_patches *_Nonnull patches, kernel_pooling kind,
+                          float *_Nonnull out);
+/// x[r, c] = x[r, c] * scale[c] + shift[c].
+void kernel_scale_shift(float *_Nonnull x, size_t rows, size_t columns, const float *_Nonnull scale,
+                        const float *_Nonnull shift);

@@ -29,6 +29,7 @@ public enum DriftLimit: Sendable, Equatable {
   func value(_ drift: MeasuredDrift) -> Double? {
     switch (self, drift) {
     case (.kl, .language(let drift)): drift.divergence?.mean
+    case (.kl, .samples(let drift)): drift.divergence?.mean
     case (.cosine, .encoder(let drift)): drift.cosine.map { 1 - $0.mean }
     default: nil
     }
@@ -105,7 +106,7 @@ public struct FrontSearch {
     try cache.prepare()
     let model = try Model(original)
     let measurement = try Measurement(
-      validation.text(of: validation.text.map(\.value)), tokenizedFor: model, reference: model)
+      validation.text(of: validation.files), tokenizedFor: model, reference: model)
     var request = try options.request(recipe)
     var points: [(point: FrontPoint, folder: String)] = []
     var bits = 4.0

@@ -189,10 +189,11 @@ struct GoalSearch {
     let plan = FolderPlan(source: stage.input, assignment: assignment, request: request)
     let size = try RunPlan.packedByteCount(stage, assignment, plan: plan, calibration: calibration)
     let open = plan.contents.reduce(0) { sum, item in
-      guard case .encode(let encoding, _) = item.content, table[item.tensor.name] != nil else {
+      guard case .encode(let encoding, _, let shape) = item.content, table[item.tensor.name] != nil
+      else {
         return sum
       }
-      return sum + encoding.byteCount(outputs: item.tensor.shape[0], inputs: item.tensor.shape[1])
+      return sum + encoding.byteCount(outputs: shape.outputs, inputs: shape.inputs)
     }
     let rest = size - open + (hasDrift ? Self.driftBytes : 0)
     guard budget > rest else {

@@ -34,7 +34,8 @@ struct ModelKnowledge {
     _ network: any Network, _ set: CalibrationSet, usesCurvature: Bool, seed: Int,
     progress: (String, Double) -> Void
   ) {
-    var counts = [Double](repeating: 0.5, count: network.vocabularySize)
+    var counts = [Double](
+      repeating: 0.5, count: (network as? any TokenNetwork)?.vocabularySize ?? 0)
     for sequence in set.sequences {
       for token in sequence { counts[Int(token)] += 1 }
     }

@@ -56,7 +56,7 @@ struct SensitivityMeasurement {
     var ends: [SensitivityTable.Entry] = []
     let model = network as? any LanguageModel
     let head = model.map { stream.headInputs(of: $0).mean() }
-    if isOpen(network.embedding) {
+    if let network = network as? any TokenNetwork, isOpen(network.embedding) {
       let isTied = model?.isTied ?? false
       ends.append(
         try entry(

@@ -3,6 +3,7 @@
 import Bundles
 public import Checkpoints
 public import JSONDocuments
+import Networks
 
 /// What `condense inspect` says.
 public struct Inspection: Sendable {
@@ -24,6 +25,7 @@ public struct Inspection: Sendable {
     format = checkpoint.formatName
     architecture =
       checkpoint.configuration["model_type"]?.string
+      ?? FamilyRegistry.family(of: checkpoint)?.modelTypes.first
       ?? checkpoint.configuration["architecture"]?.string
     tensors = checkpoint.logicalTensors
     sideFiles = checkpoint.sideFileNames

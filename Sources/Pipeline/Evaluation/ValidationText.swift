@@ -10,7 +10,8 @@ import Tokenization
 
 /// The texts and the protocol of a measurement.
 public struct ValidationText: Sendable, Equatable {
-  /// Files of text: windows of it for language models, a sentence a line for encoders.
+  /// Files of text: windows of it for language models, a sentence a line for encoders; for networks over samples one
+  /// array in NumPy's format.
   public var text: [String]
   /// Tokens of a window.
   public var context: Int
@@ -20,12 +21,15 @@ public struct ValidationText: Sendable, Equatable {
   public var windows: Int?
   /// A table of labelled sentence pairs, for encoders.
   public var pairs: String?
+  /// The labels of an array of samples.
+  public var labels: String?
 
   /// Texts with the usual protocol.
   public init(
     text: [String], context: Int = 256, scoring: Scoring = .all, windows: Int? = nil,
-    pairs: String? = nil
+    pairs: String? = nil, labels: String? = nil
   ) {
+    self.labels = labels
     self.text = text
     self.context = context
     self.scoring = scoring
@@ -38,6 +42,7 @@ public struct ValidationText: Sendable, Equatable {
     var hash = ContentHash()
     for path in text { hash.update(try ContentHash.of(file: path)) }
     hash.update(try pairs.map { try ContentHash.of(file: $0) } ?? "")
+    hash.update(try labels.map { try ContentHash.of(file: $0) } ?? "")
     hash.update("\(context) \(scoring.rawValue) \(windows ?? -1)")
     return hash.digits
   }
@@ -56,12 +61,15 @@ public enum MeasuredDrift: Sendable, Equatable {
   case language(LanguageDrift)
   /// A text encoder's.
   case encoder(EmbeddingDrift)
+  /// Of a network over samples.
+  case samples(SampleDrift)
 
   /// The keys of `condense eval --json`.
   public var json: JSONValue {
     switch self {
     case .language(let drift): drift.json
     case .encoder(let drift): drift.json
+    case .samples(let drift): drift.json
     }
   }
 
@@ -71,6 +79,8 @@ public enum MeasuredDrift: Sendable, Equatable {
       self = .language(drift)
     } else if let drift = EmbeddingDrift(json: json) {
       self = .encoder(drift)
+    } else if let drift = SampleDrift(json: json) {
+      self = .samples(drift)
     } else {
       return nil
     }
@@ -82,6 +92,7 @@ public struct Measurement {
   private enum Evaluator {
     case language(LanguageEvaluator)
     case encoder(EmbeddingEvaluator)
+    case samples(SampleEvaluator)
   }
 
   private let evaluator: Evaluator
@@ -92,8 +103,17 @@ public struct Measurement {
   /// - Parameter reference: The model to compare with; nil measures a model alone.
   public init(_ text: ValidationText, tokenizedFor model: Model, reference: Model?) throws {
     self.reference = reference
+    if let network = model.network as? any SampleNetwork {
+      evaluator = .samples(try Self.evaluator(text, of: network))
+      if let reference { try Self.checkComparable(network, reference.network) }
+      return
+    }
+    if let path = text.labels {
+      throw CheckpointError(
+        path: path, .unsupported("labels for a \(model.network.family) model, which reads text"))
+    }
     let tokenizer = try model.requiredTokenizer()
-    let vocabulary = model.network.vocabularySize
+    let vocabulary = try model.tokenNetwork().vocabularySize
     if let encoder = model.network as? any TextEncoder {
       let limit = encoder.maximumTokens
       var sentences: [[Int32]] = []
@@ -117,18 +137,59 @@ public struct Measurement {
     } else {
       var windows = try TextWindows(
         texts: try text.read(), tokenizer: tokenizer, context: text.context,
-        network: model.network)
+        network: try model.tokenNetwork())
       if let limit = text.windows { windows = windows.first(limit) }
       evaluator = .language(LanguageEvaluator(windows: windows, scoring: text.scoring))
     }
     if let reference { try Self.checkComparable(model, reference) }
   }
 
+  private static func evaluator(
+    _ text: ValidationText, of network: any SampleNetwork
+  ) throws -> SampleEvaluator {
+    guard text.text.count == 1, text.pairs == nil else {
+      throw CheckpointError(
+        path: text.text.joined(separator: ", "),
+        .badValue(
+          found: "\(text.text.count) files for a \(network.family) network",
+          expected: "one array of samples (.npy)"))
+    }
+    let samples = try SampleArray(path: text.text[0], shape: network.input)
+    if let path = text.labels, !network.isClassifier {
+      throw CheckpointError(path: path, .unsupported("labels for a network that tells none"))
+    }
+    return SampleEvaluator(
+      samples: samples, limit: text.windows,
+      labels: try text.labels.map {
+        try SampleArray.labels(path: $0, count: samples.count, below: network.outputCount)
+      })
+  }
+
+  private static func checkComparable(
+    _ network: any SampleNetwork, _ reference: any Network
+  ) throws(DriftError) {
+    guard let other = reference as? any SampleNetwork else {
+      throw .differentModels("one reads samples of numbers, the other tokens")
+    }
+    guard network.input == other.input else {
+      throw .differentModels("one reads \(network.input), the other \(other.input)")
+    }
+    guard network.outputCount == other.outputCount, network.isClassifier == other.isClassifier
+    else {
+      throw .differentModels(
+        "one gives \(network.outputCount) numbers a sample, the other \(other.outputCount)")
+    }
+  }
+
   private static func checkComparable(_ model: Model, _ reference: Model) throws(DriftError) {
     if (model.network is any LanguageModel) != (reference.network is any LanguageModel) {
       throw .differentModels("one predicts tokens, the other embeds texts")
     }
-    let own = model.network.vocabularySize, other = reference.network.vocabularySize
+    let own = try? model.tokenNetwork().vocabularySize
+    let other = try? reference.tokenNetwork().vocabularySize
+    guard let own, let other else {
+      throw .differentModels("one reads tokens, the other samples of numbers")
+    }
     guard own == other || !(model.network is any LanguageModel) else {
       throw .differentModels("vocabularies of \(own) and \(other) tokens")
     }
@@ -154,6 +215,10 @@ public struct Measurement {
       return .encoder(
         try evaluator.drift(
           of: try model.textEncoder(), from: try reference?.textEncoder(), progress: progress))
+    case .samples(let evaluator):
+      return .samples(
+        try evaluator.drift(
+          of: try model.sampleNetwork(), from: try reference?.sampleNetwork(), progress: progress))
     }
   }
 }

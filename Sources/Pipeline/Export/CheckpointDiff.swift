@@ -63,7 +63,7 @@ public struct CheckpointDiff: Sendable {
 
   private static func values(_ name: String, _ checkpoint: any Checkpoint) throws -> [Float] {
     if let entry = checkpoint.manifest[name] {
-      return try checkpoint.encodedMatrix(entry).matrix.decoded().values
+      return try checkpoint.decodedTensor(entry).floats()
     }
     return checkpoint.tensor(name)?.floats() ?? []
   }

@@ -113,7 +113,7 @@ public enum CompressedTensorsExport: ExportFormat {
     _ logical: LogicalTensor, _ source: any Checkpoint, _ options: ExportOptions,
     _ report: inout ExportReport
   ) throws -> Item {
-    if let entry = source.manifest[logical.name], !(entry.encoding is PlainFloats) {
+    if let entry = source.manifest[logical.name], !entry.isPlainTensor {
       let exact = entry.encoding.exactFloats
       guard options.decodes || exact != nil else {
         throw ExportError(
@@ -128,8 +128,7 @@ public enum CompressedTensorsExport: ExportFormat {
         )
       }
       return Item(name: logical.name, dtype: dtype, shape: logical.shape) {
-        let matrix = try source.encodedMatrix(entry).matrix.decoded()
-        return Tensor(.float32, shape: logical.shape, copying: matrix.values)
+        try source.decodedTensor(entry)
       }
     }
     guard let tensor = source.tensor(logical.name) else {

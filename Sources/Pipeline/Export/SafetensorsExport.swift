@@ -116,7 +116,7 @@ struct DenseTensors {
       names.append(logical.name)
       shapes[logical.name] =
         turns.contains(logical.name) ? logical.shape.reversed() : logical.shape
-      if let entry = source.manifest[logical.name], !(entry.encoding is PlainFloats) {
+      if let entry = source.manifest[logical.name], !entry.isPlainTensor {
         if let dtype = entry.encoding.exactFloats {
           dtypes[logical.name] = options.dtype ?? dtype
           continue
@@ -158,9 +158,8 @@ struct DenseTensors {
   }
 
   private func storedTensor(_ name: String) throws -> Tensor {
-    if let entry = source.manifest[name], !(entry.encoding is PlainFloats) {
-      let matrix = try source.encodedMatrix(entry).matrix.decoded()
-      return Tensor(.float32, shape: [entry.outputs, entry.inputs], copying: matrix.values)
+    if let entry = source.manifest[name], !entry.isPlainTensor {
+      return try source.decodedTensor(entry)
     }
     guard let tensor = source.tensor(name) else {
       throw CheckpointError(path: source.path, tensor: name, .tensorNotFound)
@@ -226,4 +225,9 @@ struct ExportFolder {
     try FilePath.rename(workPath, to: path)
     report.files = report.files.map { path + $0.dropFirst(workPath.count) }
   }
+}
+
+extension WeightManifest.Entry {
+  /// Whether the stored tensor is the model's own.
+  var isPlainTensor: Bool { encoding is PlainFloats && layout == nil }
 }

@@ -14,6 +14,10 @@ public struct DriftLimits: Sendable, Equatable {
   public var minNeighbourOverlap: Double?
   /// Largest fall of the Spearman correlation, in hundredths.
   public var maxSpearmanDrop: Double?
+  /// Largest fall of the accuracy, from 0 to 1.
+  public var maxAccuracyDrop: Double?
+  /// Least share of samples whose label stays the same, from 0 to 1.
+  public var minLabelAgreement: Double?
 
   /// No limit.
   public init() {}
@@ -72,6 +76,12 @@ extension RecipeSection where Root == DriftLimits {
       .init(
         "max-spearman-drop", \.maxSpearmanDrop, .optional(.number(0...200)),
         "Encoders: largest fall of the Spearman correlation on `validation.pairs`, in hundredths."),
+      .init(
+        "max-accuracy-drop", \.maxAccuracyDrop, .optional(.number(0...1)),
+        "Classifiers: largest fall of the accuracy on `validation.labels`, from 0 to 1."),
+      .init(
+        "min-label-agreement", \.minLabelAgreement, .optional(.number(0...1)),
+        "Classifiers: least share of samples whose label stays the same."),
     ])
 }
 

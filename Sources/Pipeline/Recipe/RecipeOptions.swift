@@ -12,6 +12,10 @@ public enum ScoredTokens: String, Sendable, CaseIterable {
 public struct CalibrationOptions: Sendable, Equatable {
   /// Text files, in this order.
   public var text: [Located<String>] = []
+  /// In place of text: arrays of samples.
+  public var images: [Located<String>] = []
+  /// At most this many samples are used.
+  public var samples = 512
   /// The model writes the text itself.
   public var selfWritten = false
   /// At most this many tokens are used.
@@ -21,7 +25,7 @@ public struct CalibrationOptions: Sendable, Equatable {
   /// Chooses the windows when there are more than `tokens` asks for.
   public var seed = 0
 
-  /// The defaults; a recipe must give `text`, or `self-written: true`.
+  /// The defaults; a recipe must give `text`, `images` or `self-written: true`.
   public init() {}
 }
 
@@ -43,6 +47,10 @@ public struct ValidationSlice: Sendable, Equatable {
 public struct ValidationOptions: Sendable, Equatable {
   /// Text files, in this order.
   public var text: [Located<String>] = []
+  /// In place of text: an array of samples.
+  public var images: [Located<String>] = []
+  /// The samples' labels.
+  public var labels: Located<String>?
   /// Tokens a window.
   public var context = 256
   /// Which tokens of a window are scored.
@@ -54,7 +62,7 @@ public struct ValidationOptions: Sendable, Equatable {
   /// Parts with rows and gates of their own.
   public var slices: [ValidationSlice] = []
 
-  /// The defaults; a recipe must give `text`.
+  /// The defaults; a recipe must give `text` or `images`.
   public init() {}
 }
 
@@ -65,6 +73,12 @@ extension RecipeSection where Root == CalibrationOptions {
       .init(
         "text", \.text, .list(.path, of: "paths", atLeast: 1),
         "Text files to take calibration tokens from, in this order."),
+      .init(
+        "images", \.images, .list(.path, of: "paths", atLeast: 1),
+        "In place of text, for networks over pictures or other samples: arrays (`.npy`)."),
+      .init(
+        "samples", \.samples, .integer(1...1_000_000_000),
+        "At most this many samples of `images` are used."),
       .init(
         "self-written", \.selfWritten, .flag,
         "In place of text: the model writes it, from random first tokens on."),
@@ -82,8 +96,14 @@ extension RecipeSection where Root == ValidationOptions {
     title: "validation", make: ValidationOptions.init,
     fields: [
       .init(
-        "text", \.text, .list(.path, of: "paths", atLeast: 1), required: true,
+        "text", \.text, .list(.path, of: "paths", atLeast: 1),
         "Text files that drift is measured on, in this order."),
+      .init(
+        "images", \.images, .list(.path, of: "paths", atLeast: 1),
+        "In place of text, for networks over pictures or other samples: one array (`.npy`)."),
+      .init(
+        "labels", \.labels, .optional(.path),
+        "The right labels of `images`, an array of integers (`.npy`), for the accuracy."),
       .init("context", \.context, .integer(2...1_048_576), "Tokens a window."),
       .init(
         "score", \.score, .choice(),

@@ -53,10 +53,20 @@ extension Recipe {
 
   /// What one part of a recipe needs of another.
   private func checkParts() throws(RecipeError) {
-    if let calibration, calibration.text.isEmpty != calibration.selfWritten {
+    if let calibration {
+      let given = [
+        !calibration.text.isEmpty, !calibration.images.isEmpty, calibration.selfWritten,
+      ].count { $0 }
+      guard given == 1 else {
+        throw RecipeError(
+          at: (calibration.text + calibration.images).first?.place ?? model.place,
+          .refused("calibration needs either 'text', 'images' or 'self-written: true'"))
+      }
+    }
+    if let validation, validation.text.isEmpty == validation.images.isEmpty {
       throw RecipeError(
-        at: calibration.text.first?.place ?? model.place,
-        .refused("calibration needs either 'text' or 'self-written: true'"))
+        at: (validation.text + validation.images).first?.place ?? model.place,
+        .refused("validation needs either 'text' or 'images'"))
     }
     var places: [String: RecipePlace] = [:]
     for stage in stages {

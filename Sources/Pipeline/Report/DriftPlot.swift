@@ -1,5 +1,7 @@
 // Size against drift: one point a stage, with the interval of its drift.
 
+import Drift
+
 /// A stage's place in the plot.
 private struct DriftPoint {
   let name: String
@@ -18,6 +20,9 @@ extension Markup {
       case .encoder(let summary)?:
         let cosine = summary.cosine
         (drift, interval) = (1 - cosine.mean, Interval(1 - cosine.ci95.high, 1 - cosine.ci95.low))
+      case .samples(let summary)?:
+        guard let kl = summary.divergence else { return nil }
+        (drift, interval) = (kl.mean, Interval(kl.interval.lowerBound, kl.interval.upperBound))
       case nil: return nil
       }
       guard drift.isFinite, interval.low.isFinite, interval.high.isFinite else { return nil }
@@ -42,7 +47,7 @@ extension Markup {
           attributes([("x", position), ("y", bottom + 20)]) + [("text-anchor", "middle")],
           tick.label))
     }
-    let what = report.isEncoder ? "1 − mean cosine" : "mean KL, nats"
+    let what = report.driftKind == .encoder ? "1 − mean cosine" : "mean KL, nats"
     pieces.append(.element("text", attributes([("x", left), ("y", top - 13)]), what))
     pieces.append(
       .element(

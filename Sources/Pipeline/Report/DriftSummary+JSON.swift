@@ -1,11 +1,17 @@
 // The JSON of `condense eval`, and members of a document with their paths.
 
+import Drift
 public import JSONDocuments
 
 extension DriftSummary {
-  /// Reads the figures; `tokens` marks a decoder, `sentences` an encoder.
+  /// Reads the figures; `tokens` marks a decoder, `sentences` an encoder, `samples` a network over samples.
   init(json: JSONMember) throws(RunReportError) {
-    if json["sentences"].value != nil {
+    if json["samples"].value != nil {
+      guard let drift = json.value.flatMap({ SampleDrift(json: $0) }) else {
+        throw RunReportError(path: json.path, found: "other figures", expected: "'samples' a count")
+      }
+      self = .samples(drift)
+    } else if json["sentences"].value != nil {
       let cosine = json["cosine"]
       self = .encoder(
         EncoderDrift(
@@ -62,6 +68,7 @@ extension DriftSummary {
       }
       object["spearman"] = drift.spearman.map { .number($0) }
       return .object(object)
+    case .samples(let drift): return drift.json
     }
   }
 }

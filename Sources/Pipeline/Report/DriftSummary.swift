@@ -1,5 +1,7 @@
 // The figures of `condense eval`, under the same names as its JSON.
 
+public import Drift
+
 /// An interval.
 public struct Interval: Sendable, Equatable {
   /// The lower end.
@@ -133,4 +135,6 @@ public enum DriftSummary: Sendable, Equatable {
   case decoder(DecoderDrift)
   /// Of embeddings.
   case encoder(EncoderDrift)
+  /// Of the numbers that a network over samples gives.
+  case samples(SampleDrift)
 }

@@ -20,7 +20,7 @@ extension RunReport {
       if let calibration = stage.calibration {
         text +=
           " Calibration: \(ReportNumbers.count(calibration.used)) of "
-          + "\(ReportNumbers.count(calibration.asked)) tokens asked for."
+          + "\(ReportNumbers.count(calibration.asked)) \(calibration.unit) asked for."
       }
       text += " The largest output errors:\n\n" + Markdown.table(.layers(worst))
     }

@@ -92,7 +92,8 @@ enum ReportNumbers {
   static func gate(_ metric: String, _ value: Double) -> String {
     switch metric {
     case "max-perplexity-ratio": ratio(value)
-    case "min-top1", "min-neighbour-overlap": percent(value)
+    case "min-top1", "min-neighbour-overlap", "min-label-agreement", "max-accuracy-drop":
+      percent(value)
     case "min-cosine": cosine(value)
     case "max-spearman-drop": fixed(value, 2)
     case "max-fallbacks": fixed(value, 0)

@@ -36,7 +36,7 @@ extension RunReport {
       section(
         "Drift by stage",
         "Against the model that the run started from\(scored). Below a mean stands its 95\u{A0}% interval."
-          + (isEncoder ? "" : " KL divergence is in nats."),
+          + (driftKind == .encoder ? "" : " KL divergence is in nats."),
         [.table(.drift(of: self), label: "Drift by stage")]))
     let gates = ReportTable.gates(of: self)
     if !gates.rows.isEmpty {
@@ -96,6 +96,7 @@ extension RunReport {
     switch stages.lazy.compactMap(\.referenceDrift).first {
     case .decoder(let drift)?: ", over \(ReportNumbers.count(drift.tokens)) tokens"
     case .encoder(let drift)?: ", over \(ReportNumbers.count(drift.sentences)) sentences"
+    case .samples(let drift)?: ", over \(ReportNumbers.count(drift.samples)) samples"
     case nil: ""
     }
   }
@@ -113,6 +114,20 @@ extension RunReport {
         tile(
           "mean cosine", [.text(ReportNumbers.cosine(drift.cosine.mean))],
           ReportNumbers.interval(drift.cosine.ci95, ReportNumbers.cosine))
+      ]
+    case .samples(let drift)?:
+      if let accuracy = drift.accuracy {
+        return [
+          tile(
+            "accuracy", [.text(ReportNumbers.percent(accuracy))],
+            drift.referenceAccuracy.map { "reference " + ReportNumbers.percent($0) } ?? "")
+        ]
+      }
+      if let agreement = drift.agreement {
+        return [tile("label agreement", [.text(ReportNumbers.percent(agreement))], "")]
+      }
+      return [
+        tile("output error", [.text(ReportNumbers.significant(drift.outputError ?? .nan))], "")
       ]
     case nil: return [tile("drift", [.text(ReportNumbers.absent)], "nothing was measured")]
     }
@@ -211,7 +226,7 @@ extension RunReport {
       entries.append(
         (
           "calibration",
-          [.text("\(used) tokens used of \(ReportNumbers.count(use.asked)) asked for")]
+          [.text("\(used) \(use.unit) used of \(ReportNumbers.count(use.asked)) asked for")]
         ))
     }
     if let drift = stage.inputDrift { entries.append(("against its input", [.text(words(drift))])) }
@@ -240,6 +255,13 @@ extension RunReport {
     case .encoder(let drift):
       "mean cosine \(ReportNumbers.cosine(drift.cosine.mean)) "
         + "(\(ReportNumbers.interval(drift.cosine.ci95, ReportNumbers.cosine)))"
+    case .samples(let drift):
+      [
+        drift.accuracy.map { "accuracy " + ReportNumbers.percent($0) },
+        drift.agreement.map { "label agreement " + ReportNumbers.percent($0) },
+        drift.divergence.map { "mean KL \(ReportNumbers.significant($0.mean)) nats" },
+        drift.outputError.map { "output error " + ReportNumbers.significant($0) },
+      ].compactMap { $0 }.joined(separator: ", ")
     }
   }
 }

@@ -33,11 +33,8 @@ extension ReportTable {
 
   /// Stages and slices with size and drift.
   static func drift(of report: RunReport) -> ReportTable {
-    let isEncoder = report.isEncoder
-    let figures =
-      isEncoder
-      ? ["cosine", "1 %", "least", "neighbours", "Spearman"]
-      : ["perplexity", "ratio", "KL mean", "median", "99 %", "99.9 %", "largest", "top-1"]
+    let kind = report.driftKind
+    let figures = kind.columns
     let titles = ["size", "bits/weight"] + figures + ["time"]
     var table = ReportTable(
       columns: ["stage", "gate"].map { Column(title: $0, isNumber: false) }
@@ -54,7 +51,7 @@ extension ReportTable {
             Cell(text: stage.verdict?.rawValue ?? "none", verdict: stage.verdict),
             Cell(text: Numbers.bytes(stage.bytes)),
             Cell(text: Numbers.bitsPerWeight(stage.bitsPerWeight)),
-          ] + cells(stage.referenceDrift, isEncoder: isEncoder) + [
+          ] + cells(stage.referenceDrift, kind) + [
             Cell(text: Numbers.seconds(stage.seconds))
           ]))
       for slice in stage.slices {
@@ -64,16 +61,16 @@ extension ReportTable {
             cells: [
               Cell(text: slice.name, isCode: true), Cell(text: gate?.rawValue ?? "", verdict: gate),
               Cell(text: ""), Cell(text: ""),
-            ] + cells(slice.drift, isEncoder: isEncoder) + [Cell(text: "")], isPart: true))
+            ] + cells(slice.drift, kind) + [Cell(text: "")], isPart: true))
       }
     }
     return table
   }
 
-  private static func cells(_ drift: DriftSummary?, isEncoder: Bool) -> [Cell] {
-    let absent = Array(repeating: Cell(text: Numbers.absent), count: isEncoder ? 5 : 8)
+  private static func cells(_ drift: DriftSummary?, _ kind: DriftKind) -> [Cell] {
+    let absent = Array(repeating: Cell(text: Numbers.absent), count: kind.columns.count)
     switch drift {
-    case .decoder(let drift)? where !isEncoder:
+    case .decoder(let drift)? where kind == .decoder:
       let kl = drift.kl
       return [
         Cell(text: Numbers.perplexity(drift.perplexity)),
@@ -84,7 +81,7 @@ extension ReportTable {
       ] + [kl.median, kl.p99, kl.p999, kl.max].map { Cell(text: Numbers.significant($0)) } + [
         Cell(text: Numbers.percent(drift.top1))
       ]
-    case .encoder(let drift)? where isEncoder:
+    case .encoder(let drift)? where kind == .encoder:
       let cosine = drift.cosine
       return [
         Cell(
@@ -94,6 +91,18 @@ extension ReportTable {
           Cell(text: Numbers.percent($0.mean), note: Numbers.interval($0.ci95, Numbers.percent))
         } ?? Cell(text: Numbers.absent),
         Cell(text: drift.spearman.map { Numbers.fixed($0, 2) } ?? Numbers.absent),
+      ]
+    case .samples(let drift)? where kind == .samples:
+      func percent(_ value: Double?) -> String { value.map(Numbers.percent) ?? Numbers.absent }
+      return [
+        Cell(
+          text: percent(drift.accuracy),
+          note: drift.accuracyInterval.map {
+            Numbers.interval(Interval($0.lowerBound, $0.upperBound), Numbers.percent)
+          } ?? ""), Cell(text: percent(drift.agreement)),
+        Cell(text: drift.divergence.map { Numbers.significant($0.mean) } ?? Numbers.absent),
+        Cell(text: drift.divergence.map { Numbers.significant($0.p99) } ?? Numbers.absent),
+        Cell(text: drift.outputError.map(Numbers.significant) ?? Numbers.absent),
       ]
     default: return absent
     }
@@ -169,12 +178,37 @@ extension [GateResult] {
   }
 }
 
-extension RunReport {
-  /// True when drift was measured on embeddings.
-  var isEncoder: Bool {
-    stages.contains { stage in
-      if case .encoder? = stage.referenceDrift { return true }
-      return false
+/// What kind of figures a run's drift has.
+public enum DriftKind: Sendable {
+  /// Of next-token predictions.
+  case decoder
+  /// Of embeddings.
+  case encoder
+  /// Of the numbers that a network over samples gives.
+  case samples
+
+  /// The titles of the drift's columns.
+  var columns: [String] {
+    switch self {
+    case .decoder:
+      ["perplexity", "ratio", "KL mean", "median", "99 %", "99.9 %", "largest", "top-1"]
+    case .encoder: ["cosine", "1 %", "least", "neighbours", "Spearman"]
+    case .samples: ["accuracy", "label agreement", "KL mean", "99 %", "output error"]
     }
+  }
+}
+
+extension RunReport {
+  /// What was measured; a decoder's figures where nothing was.
+  public var driftKind: DriftKind {
+    for stage in stages {
+      switch stage.referenceDrift {
+      case .encoder?: return .encoder
+      case .samples?: return .samples
+      case .decoder?: return .decoder
+      case nil: continue
+      }
+    }
+    return .decoder
   }
 }

@@ -65,7 +65,10 @@ extension StageReport {
       try LayerResult(json: layer)
     }
     calibration = try json["calibration"].ifPresent { (use) throws(RunReportError) in
-      CalibrationUse(asked: try use["asked"].count(), used: try use["used"].count())
+      CalibrationUse(
+        asked: try use["asked"].count(), used: try use["used"].count(),
+        unit: try use["unit"].ifPresent { (unit) throws(RunReportError) in try unit.string() }
+          ?? "tokens")
     }
     curve =
       try json["curve"].ifPresent { (points) throws(RunReportError) in
@@ -95,7 +98,9 @@ extension StageReport {
       "slices": .array(slices.map { ["name": .string($0.name), "drift": $0.drift.json] }),
       "gates": .array(gates.map(\.json)), "layers": .array(layers.map(\.json)),
       "calibration": calibration.map {
-        ["asked": .integer($0.asked), "used": .integer($0.used)]
+        [
+          "asked": .integer($0.asked), "used": .integer($0.used), "unit": .string($0.unit),
+        ]
       } ?? .null,
     ]
   }

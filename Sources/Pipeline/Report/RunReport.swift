@@ -89,17 +89,20 @@ public struct SliceDrift: Sendable, Equatable {
   }
 }
 
-/// Calibration tokens: how many the recipe asked for and how many there were.
+/// Calibration tokens, or samples: how many the recipe asked for and how many there were.
 public struct CalibrationUse: Sendable, Equatable {
   /// Asked for.
   public var asked: Int
   /// Used.
   public var used: Int
+  /// `tokens` or `samples`.
+  public var unit: String
 
-  /// Tokens asked for and used.
-  public init(asked: Int, used: Int) {
+  /// Tokens, or samples, asked for and used.
+  public init(asked: Int, used: Int, unit: String = "tokens") {
     self.asked = asked
     self.used = used
+    self.unit = unit
   }
 }
 

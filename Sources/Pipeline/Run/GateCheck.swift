@@ -48,6 +48,8 @@ enum GateCheck {
       add("min-cosine", limits.minCosine.map(Limit.atLeast), nil)
       add("min-neighbour-overlap", limits.minNeighbourOverlap.map(Limit.atLeast), nil)
       add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), nil)
+      add("max-accuracy-drop", limits.maxAccuracyDrop.map(Limit.atMost), nil)
+      add("min-label-agreement", limits.minLabelAgreement.map(Limit.atLeast), nil)
     case .encoder(let drift):
       add("max-kl", limits.maxKL.map(Limit.atMost), nil)
       add("max-perplexity-ratio", limits.maxPerplexityRatio.map(Limit.atMost), nil)
@@ -60,6 +62,22 @@ enum GateCheck {
         drift.neighbours?.mean, drift.neighbours?.interval)
       let drop = original.flatMap { original in drift.spearman.map { original - $0 } }
       add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), drop)
+      add("max-accuracy-drop", limits.maxAccuracyDrop.map(Limit.atMost), nil)
+      add("min-label-agreement", limits.minLabelAgreement.map(Limit.atLeast), nil)
+    case .samples(let drift):
+      add(
+        "max-kl", limits.maxKL.map(Limit.atMost), drift.divergence?.mean, drift.divergence?.interval
+      )
+      add("max-perplexity-ratio", limits.maxPerplexityRatio.map(Limit.atMost), nil)
+      add("min-top1", limits.minTop1.map(Limit.atLeast), nil)
+      add("min-cosine", limits.minCosine.map(Limit.atLeast), nil)
+      add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), nil)
+      add(
+        "max-accuracy-drop", limits.maxAccuracyDrop.map(Limit.atMost), drift.accuracyLoss,
+        drift.lossInterval)
+      add(
+        "min-label-agreement", limits.minLabelAgreement.map(Limit.atLeast), drift.agreement,
+        drift.agreementInterval)
     }
     return results
   }

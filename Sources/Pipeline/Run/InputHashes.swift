@@ -24,10 +24,11 @@ enum InputHashes {
   }
 
   private static func texts(of recipe: Recipe) -> [Located<String>] {
-    var paths = recipe.calibration?.text ?? []
+    var paths = recipe.calibration.map { $0.text + $0.images } ?? []
     if let validation = recipe.validation {
-      paths += validation.text + validation.slices.flatMap(\.text)
+      paths += validation.text + validation.images + validation.slices.flatMap(\.text)
       if let pairs = validation.pairs { paths.append(pairs) }
+      if let labels = validation.labels { paths.append(labels) }
     }
     return paths
   }

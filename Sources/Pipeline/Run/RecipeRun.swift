@@ -219,10 +219,11 @@ public final class RecipeRun {
     var report = stageReport(entry, stage.options, inputHash, outputHash, folder, measured)
     report.curve = try DistillRun.curve(of: folder)
     report.layers = records.map { $0.result(seconds: seconds[$0.tensor] ?? 0) }
-    if let asked = calibration["tokens_asked"]?.integer,
-      let used = calibration["tokens_used"]?.integer
-    {
-      report.calibration = CalibrationUse(asked: asked, used: used)
+    for unit in ["tokens", "samples"] {
+      guard let asked = calibration[unit + "_asked"]?.integer,
+        let used = calibration[unit + "_used"]?.integer
+      else { continue }
+      report.calibration = CalibrationUse(asked: asked, used: used, unit: unit)
     }
     return Step(
       report: report, folder: folder, drift: measured.reference, slices: measured.slices,

@@ -59,10 +59,10 @@ final class RunMeasurements {
         measurement: try Measurement(text, tokenizedFor: model, reference: model),
         hash: try text.contentHash())
     }
-    whole = try subject("", validation.text(of: validation.text.map(\.value)))
+    whole = try subject("", validation.text(of: validation.files))
     for slice in validation.slices {
       var text = validation.text(of: slice.text.map(\.value))
-      text.pairs = nil
+      (text.pairs, text.labels) = (nil, nil)
       slices.append(try subject(slice.name.value, text))
     }
   }
@@ -140,8 +140,11 @@ extension ValidationOptions {
   func text(of files: [String]) -> ValidationText {
     ValidationText(
       text: files, context: context, scoring: score == .all ? .all : .half, windows: windows,
-      pairs: pairs?.value)
+      pairs: pairs?.value, labels: labels?.value)
   }
+
+  /// The files of the whole.
+  var files: [String] { (text + images).map(\.value) }
 }
 
 extension MeasuredDrift {
@@ -171,6 +174,8 @@ extension MeasuredDrift {
               ci95: Interval($0.interval.lowerBound, $0.interval.upperBound))
           },
           spearman: drift.spearman))
+    case .samples(let drift):
+      return drift.outputError == nil ? nil : .samples(drift)
     }
   }
 }

@@ -242,10 +242,14 @@ public struct RunPlan: Sendable {
     guard let validation = recipe.validation, FamilyRegistry.family(of: original) != nil else {
       return .null
     }
-    let isEncoder = try FamilyRegistry.network(of: original) is any TextEncoder
+    let network = try FamilyRegistry.network(of: original)
+    let isEncoder = network is any TextEncoder
     func figures(pairs: Bool) -> MeasuredDrift {
-      isEncoder
-        ? .encoder(.zero(hasPairs: pairs)) : .language(.zero)
+      if let network = network as? any SampleNetwork {
+        return .samples(
+          .zero(hasLabels: validation.labels != nil, isClassifier: network.isClassifier))
+      }
+      return isEncoder ? .encoder(.zero(hasPairs: pairs)) : .language(.zero)
     }
     return RunMeasurements.Result(
       reference: figures(pairs: validation.pairs != nil),

@@ -5,20 +5,27 @@ import Checkpoints
 import CondenseInference
 import JSONDocuments
 import Networks
+import Tensors
 
 /// The texts and how much of them.
 public struct CalibrationRequest: Sendable, Equatable {
-  /// Files of text; encoders read a sentence a line. `selfWritten` alone lets the model write its own.
+  /// Files of text; encoders read a sentence a line. `selfWritten` alone lets the model write its own. For networks over
+  /// samples: arrays in NumPy's format.
   public var text: [String]
   /// Tokens that are asked for.
   public var tokens: Int
   /// Tokens of a window, for language models.
   public var context: Int
-  /// Of the choice of windows.
+  /// Of the choice of windows, or of samples.
   public var seed: Int
+  /// Samples that are asked for, where the model reads such.
+  public var samples: Int
 
   /// A request.
-  public init(text: [String], tokens: Int = 65536, context: Int = 256, seed: Int = 0) {
+  public init(
+    text: [String], tokens: Int = 65536, context: Int = 256, seed: Int = 0, samples: Int = 512
+  ) {
+    self.samples = samples
     self.text = text
     self.tokens = tokens
     self.context = context
@@ -41,6 +48,7 @@ public struct CalibrationRequest: Sendable, Equatable {
   func load(
     for model: Model, progress: (String, Double) -> Void = { _, _ in }
   ) throws -> Loaded {
+    if let network = model.network as? any SampleNetwork { return try loadSamples(for: network) }
     if text == Self.selfWritten { return try write(with: model, progress) }
     var texts: [(path: String, bytes: [UInt8])] = []
     for path in text { texts.append((path, try FilePath.read(path))) }
@@ -57,12 +65,39 @@ public struct CalibrationRequest: Sendable, Equatable {
     } else {
       let windows = try TextWindows(
         texts: texts, tokenizer: tokenizer, context: context,
-        network: model.network)
+        network: try model.tokenNetwork())
       set = CalibrationSet(windows: windows, tokens: tokens, seed: UInt64(seed))
       rest = CalibrationSet(windows: windows, tokens: .max / 2, seed: UInt64(seed))
         .without(set, tokens: Self.restTokens)
     }
     return Loaded(set: set, rest: rest, hashes: texts.map { ContentHash.of($0.bytes) })
+  }
+
+  /// Samples out of arrays, at random, and as many others for measuring as there are, up to a limit.
+  private func loadSamples(for network: any SampleNetwork) throws -> Loaded {
+    guard text != Self.selfWritten else {
+      throw CheckpointError(
+        path: Self.selfWritten[0],
+        .unsupported("a \(network.family) network that writes its own samples"))
+    }
+    var arrays: [SampleArray] = []
+    for path in text { arrays.append(try SampleArray(path: path, shape: network.input)) }
+    let places = arrays.enumerated().flatMap { index, array in (0..<array.count).map { (index, $0) }
+    }
+    var stream = RandomStream(seed: UInt64(seed), name: "calibration")
+    let order = stream.permutation(places.count)
+    func set(_ chosen: ArraySlice<Int>, asked: Int) -> CalibrationSet {
+      let parts = chosen.sorted().map { index in
+        let (array, sample) = places[index]
+        return arrays[array].features(sample..<sample + 1, network.normalization)
+      }
+      return CalibrationSet(samples: SampleSet(Matrix.stack(parts), for: network), asked: asked)
+    }
+    let rest = order.dropFirst(samples).prefix(Self.restSamples)
+    return Loaded(
+      set: set(order.prefix(samples), asked: samples),
+      rest: rest.isEmpty ? nil : set(rest, asked: rest.count),
+      hashes: try text.map { try ContentHash.of(file: $0) })
   }
 
   /// Lets a model write windows for calibration, and more for measuring.
@@ -92,16 +127,26 @@ public struct CalibrationRequest: Sendable, Equatable {
 
   /// Tokens of the text left out that are kept for measuring.
   private static let restTokens = 16384
+  /// Samples left out that are kept for measuring.
+  private static let restSamples = 256
 
   /// What the lineage says of it.
-  func json(used: Int, hashes: [String]) -> JSONValue {
-    [
-      "files": .array(
-        zip(text, hashes).map { path, hash in
-          ["name": .string(FilePath.name(of: path)), "sha256": .string(hash)]
-        }),
-      "tokens_asked": .integer(tokens), "tokens_used": .integer(used),
-      "context": .integer(context), "seed": .integer(seed),
-    ]
+  func json(_ set: CalibrationSet, hashes: [String]) -> JSONValue {
+    var object = JSONObject()
+    object["files"] = .array(
+      zip(text, hashes).map { path, hash in
+        ["name": .string(FilePath.name(of: path)), "sha256": .string(hash)]
+      })
+    let unit = set.unit
+    object["\(unit)_asked"] = .integer(set.tokensAsked)
+    object["\(unit)_used"] = .integer(set.tokensUsed)
+    if set.samples == nil { object["context"] = .integer(context) }
+    object["seed"] = .integer(seed)
+    return .object(object)
   }
+}
+
+extension CalibrationSet {
+  /// What is counted: `tokens` or `samples`.
+  var unit: String { samples == nil ? "tokens" : "samples" }
 }

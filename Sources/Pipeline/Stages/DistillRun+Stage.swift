@@ -30,14 +30,16 @@ extension DistillRun: FolderStage {
   func folderPlan() throws -> FolderPlan {
     let student = try student()
     let method = "distill-" + request.parts.rawValue
-    let replaced = try FamilyRegistry.network(of: student).matrices.compactMap {
+    let network = try FamilyRegistry.network(of: student)
+    let replaced = network.matrices.compactMap {
       layer -> (String, any WeightEncoding, String)? in
       let name = layer.weightName
       guard let encoding = trainedEncoding(of: layer, stored: student.manifest[name]?.encoding)
       else { return nil }
       return (name, encoding, method)
     }
-    return FolderPlan(source: student, replaced: replaced)
+    return FolderPlan(
+      source: student, replaced: replaced, layouts: FolderPlan.layouts(network))
   }
 
   /// The encoding that a trained matrix gets; nil for floats, and for what is not trained.
@@ -62,7 +64,7 @@ extension DistillRun: FolderStage {
   /// The lineage that the stage will write, with figures that are not known yet at zero.
   func plannedLineage(_ plan: FolderPlan, parent: JSONValue) throws -> JSONValue {
     let layers = plan.contents.compactMap { tensor, content -> JSONValue? in
-      guard case .encode(let encoding, _) = content else { return nil }
+      guard case .encode(let encoding, _, _) = content else { return nil }
       return LayerRecord.trained(
         tensor.name, encoding: encoding.name, method: "distill-" + request.parts.rawValue,
         bitsPerWeight: 0

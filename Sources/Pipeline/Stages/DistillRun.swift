@@ -111,7 +111,8 @@ public struct DistillRun {
         work: work.lineage(layers.map { $0.record.json }), parent: try Lineage.parent(of: input))
       let folder = FolderPlan(
         source: checkpoint,
-        replaced: layers.map { ($0.record.tensor, $0.encoded.encoding, $0.record.method) })
+        replaced: layers.map { ($0.record.tensor, $0.encoded.encoding, $0.record.method) },
+        layouts: FolderPlan.layouts(network))
       try folder.write(to: output.resultPath, layers: layers, lineage: lineage)
       if case .training(let outcome) = work {
         try OutputFile.write(
@@ -156,7 +157,7 @@ public struct DistillRun {
     let tokenizer = try Model(student).requiredTokenizer()
     let windows = try TextWindows(
       texts: try request.text.map { ($0, try FilePath.read($0)) }, tokenizer: tokenizer,
-      context: request.context, network: model.network)
+      context: request.context, network: try tokenNetwork(model.network))
     let set = CalibrationSet(windows: windows, tokens: request.blockTokens, seed: options.seed)
     let outcomes = try BlockReconstruction(
       model, teacher: teacher, windows: set.sequences, options: options,
@@ -167,6 +168,13 @@ public struct DistillRun {
       throw DistillationError.noImprovement(input: before, best: before)
     }
     return outcomes
+  }
+
+  private func tokenNetwork(_ network: any Network) throws -> any TokenNetwork {
+    guard let network = network as? any TokenNetwork else {
+      throw DistillationError.notALanguageModel(family: network.family)
+    }
+    return network
   }
 
   private var trainingPlan: TrainingPlan {
@@ -200,14 +208,16 @@ public struct DistillRun {
     _ student: any Checkpoint, _ network: any Network
   ) throws -> any TrainingSource {
     let weights = request.training.sourceWeights
+    let network = try tokenNetwork(network)
+    let vocabulary = network.vocabularySize
     func weight(_ index: Int) -> Double { weights.isEmpty ? 1 : weights[index] }
     if !request.logs.isEmpty {
       let hash = tokenizerHash(
-        try Model(student).requiredTokenizer(), vocabulary: network.vocabularySize)
+        try Model(student).requiredTokenizer(), vocabulary: vocabulary)
       return LogSource(
         try request.logs.enumerated().map { index, path in
           let log = try TeacherLog(path: path)
-          try log.requireMatch(tokenizerHash: hash, vocabulary: network.vocabularySize)
+          try log.requireMatch(tokenizerHash: hash, vocabulary: vocabulary)
           return (log, weight(index))
         })
     }

@@ -161,6 +161,20 @@ public struct MatrixSite: Sendable, Equatable {
   public let role: Role
   /// Rows and columns.
   public let outputs, inputs: Int
+  /// How its tensor is this matrix; nil when it is the matrix itself.
+  public let layout: MatrixLayout?
+
+  /// The matrix without its name.
+  var matrixShape: MatrixShape { MatrixShape(outputs: outputs, inputs: inputs, layout: layout) }
+
+  /// A matrix.
+  init(name: String, role: Role, outputs: Int, inputs: Int, layout: MatrixLayout? = nil) {
+    self.name = name
+    self.role = role
+    self.outputs = outputs
+    self.inputs = inputs
+    self.layout = layout
+  }
 
   /// Names that a pattern may match.
   var aliases: [String] {
@@ -173,10 +187,13 @@ public struct MatrixSite: Sendable, Equatable {
     func site(_ linear: Linear, _ role: Role) -> MatrixSite {
       MatrixSite(
         name: linear.weightName, role: role, outputs: linear.matrix.outputs,
-        inputs: linear.matrix.inputs)
+        inputs: linear.matrix.inputs, layout: linear.layout)
     }
     let model = network as? any LanguageModel
-    var sites = [site(network.embedding, .embedding(isHead: model?.isTied ?? false))]
+    var sites: [MatrixSite] = []
+    if let network = network as? any TokenNetwork {
+      sites.append(site(network.embedding, .embedding(isHead: model?.isTied ?? false)))
+    }
     sites += network.linearLayers.map { site($0, .branch) }
     if let model, !model.isTied { sites.append(site(model.head, .head)) }
     return sites

@@ -4,14 +4,21 @@ import Pruning
 import Checkpoints
 import Encodings
 import JSONDocuments
+import Networks
 import Quantization
 import Tensors
+
+/// A matrix that a stage encodes, and how the model's tensor is that matrix.
+struct MatrixShape {
+  let outputs, inputs: Int
+  let layout: MatrixLayout?
+}
 
 struct FolderPlan {
   /// What becomes of one tensor of the source.
   enum Content {
     /// Encoded by this stage.
-    case encode(any WeightEncoding, method: String)
+    case encode(any WeightEncoding, method: String, MatrixShape)
     /// Encoded already, and carried over.
     case carry(WeightManifest.Entry)
     /// A plain tensor, copied byte for byte.
@@ -43,7 +50,10 @@ struct FolderPlan {
         let own =
           found[logical.name]
           ?? request.planned(encoding, for: item.site, in: source, zeros)
-        return (logical, .encode(own, method: item.method(asked: request.method).rawValue))
+        return (
+          logical,
+          .encode(own, method: item.method(asked: request.method).rawValue, item.site.matrixShape)
+        )
       }
       if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
       return source.tensor(logical.name).map { (logical, .copy($0)) }
@@ -53,7 +63,8 @@ struct FolderPlan {
   /// The plan of a stage that replaces some matrices and leaves all else as it is.
   init(
     source: any Checkpoint,
-    replaced: [(tensor: String, encoding: any WeightEncoding, method: String)]
+    replaced: [(tensor: String, encoding: any WeightEncoding, method: String)],
+    layouts: [String: MatrixLayout] = [:]
   ) {
     self.source = source
     dropped = Self.dropped(from: source)
@@ -64,11 +75,22 @@ struct FolderPlan {
     contents = source.logicalTensors.compactMap { logical in
       guard !droppedNames.contains(logical.name) else { return nil }
       if let (encoding, method) = replaced[logical.name] {
-        return (logical, .encode(encoding, method: method))
+        let layout = layouts[logical.name] ?? source.manifest[logical.name]?.layout
+        let shape = MatrixShape(
+          outputs: layout?.outputs ?? logical.shape[0], inputs: layout?.inputs ?? logical.shape[1],
+          layout: layout)
+        return (logical, .encode(encoding, method: method, shape))
       }
       if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
       return source.tensor(logical.name).map { (logical, .copy($0)) }
     }
+  }
+
+  /// How the tensors of a network's layers are their matrices, where they are not the matrices themselves.
+  static func layouts(_ network: any Network) -> [String: MatrixLayout] {
+    Dictionary(
+      network.linearLayers.compactMap { layer in layer.layout.map { (layer.weightName, $0) } },
+      uniquingKeysWith: { first, _ in first })
   }
 
   /// A tied head that was stored a second time would contradict the embedding it repeats.
@@ -84,10 +106,10 @@ struct FolderPlan {
     WeightManifest(
       contents.compactMap { tensor, content in
         switch content {
-        case .encode(let encoding, let method):
+        case .encode(let encoding, let method, let shape):
           WeightManifest.Entry(
-            name: tensor.name, encoding: encoding, outputs: tensor.shape[0],
-            inputs: tensor.shape[1], method: method)
+            name: tensor.name, encoding: encoding, outputs: shape.outputs, inputs: shape.inputs,
+            method: method, layout: shape.layout)
         case .carry(let entry): entry
         case .copy: nil
         }
@@ -98,8 +120,8 @@ struct FolderPlan {
   var items: [SafetensorsLayout.Item] {
     contents.flatMap { tensor, content -> [SafetensorsLayout.Item] in
       switch content {
-      case .encode(let encoding, _):
-        Self.items(tensor.name, encoding, tensor.shape[0], tensor.shape[1])
+      case .encode(let encoding, _, let shape):
+        Self.items(tensor.name, encoding, shape.outputs, shape.inputs)
       case .carry(let entry):
         Self.items(entry.name, entry.encoding, entry.outputs, entry.inputs)
       case .copy(let stored):

@@ -105,6 +105,6 @@ extension CalibrationRequest {
     let loaded = try load(for: try Model(input), progress: progress)
     return LoadedCalibration(
       set: loaded.set, rest: loaded.rest,
-      json: json(used: loaded.set.tokensUsed, hashes: loaded.hashes))
+      json: json(loaded.set, hashes: loaded.hashes))
   }
 }

@@ -98,15 +98,16 @@ public struct PruneRun {
       case .rank(let rank):
         let walk = LowRankWalk(
           rank, checkpoint: input, output: output, progress: progress, finished: finished)
+        let network = try FamilyRegistry.network(of: input)
         layers = try walk.run(
-          FamilyRegistry.network(of: input),
+          network,
           loaded?.set ?? CalibrationSet(sequences: [], tokensAsked: 0))
         plan = FolderPlan(
           source: input,
           // What stayed as it was is copied.
           replaced: layers.filter { $0.encoded.encoding is LowRank }.map {
             ($0.record.tensor, $0.encoded.encoding, $0.record.method)
-          })
+          }, layouts: FolderPlan.layouts(network))
         done = Self.work(layers.map { $0.record })
         result = StageResult(
           layers: layers.map { $0.record }, calibration: nil, resumedLayers: walk.resumedLayers,
@@ -128,7 +129,7 @@ public struct PruneRun {
           layers: layers.map { $0.record }, calibration: nil, resumedLayers: walk.resumedLayers,
           requantized: [])
       }
-      result.calibration = loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) }
+      result.calibration = loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed, $0.set.unit) }
       let lineage = lineage(
         inputHash: inputHash, calibration: calibration, work: done,
         parent: try Lineage.parent(of: input))
@@ -160,15 +161,16 @@ public struct PruneRun {
   ) throws -> FolderPlan {
     switch request.target {
     case .structure(let structure):
-      FolderPlan(source: try StructuredRun.planned(structure, input), replaced: [])
+      return FolderPlan(source: try StructuredRun.planned(structure, input), replaced: [])
     case .rank(let rank):
-      FolderPlan(
+      let network = try FamilyRegistry.network(of: input)
+      return FolderPlan(
         source: input,
-        replaced: try FamilyRegistry.network(of: input).linearLayers.compactMap { linear in
+        replaced: network.linearLayers.compactMap { linear in
           LowRankWalk.planned(rank, linear, input).map { (linear.weightName, $0, "svd") }
-        })
+        }, layouts: FolderPlan.layouts(network))
     case .weights(let weights):
-      FolderPlan(
+      return FolderPlan(
         source: input,
         replaced: assignment.items.compactMap { item in
           guard let goal = item.goal else { return nil }
@@ -179,7 +181,10 @@ public struct PruneRun {
                 dtype: input.floatType(of: item.site.name), goal: goal,
                 storesZeros: weights.storesZeros), weights.method.rawValue
           )
-        })
+        },
+        layouts: Dictionary(
+          assignment.items.compactMap { item in item.site.layout.map { (item.site.name, $0) } },
+          uniquingKeysWith: { first, _ in first }))
     }
   }
 

@@ -48,8 +48,9 @@ final class PruneWalk {
       }
       return layers
     }
-    let embedding = network.embedding.matrix
-    try pruneEmbedding(network, set)
+    let tokens = network as? any TokenNetwork
+    let embedding = tokens?.embedding.matrix
+    if let tokens { try pruneEmbedding(tokens, set) }
     guard let set else {
       for linear in network.linearLayers { try prune(linear) { .none } }
       if let model = network as? any LanguageModel, !model.isTied {
@@ -58,7 +59,8 @@ final class PruneWalk {
       return layers
     }
     let stream = LayerStream(
-      network: network, set: set, originalEmbedding: weights.readsOriginalInputs ? embedding : nil)
+      network: network, set: set, keepsOriginal: weights.readsOriginalInputs,
+      originalEmbedding: embedding)
     try BranchWalk(
       trueSequential: weights.trueSequential,
       isChanged: { self.assignment[$0.weightName] != nil },
@@ -93,7 +95,7 @@ final class PruneWalk {
 
   /// The embedding comes first, so that all branches see it as it will be. As a tied head it is measured with the head's
   /// inputs in the original model.
-  private func pruneEmbedding(_ network: any Network, _ set: CalibrationSet?) throws {
+  private func pruneEmbedding(_ network: any TokenNetwork, _ set: CalibrationSet?) throws {
     try prune(network.embedding) {
       guard let model = network as? any LanguageModel, model.isTied, let set else { return .none }
       let stream = LayerStream(network: network, set: set)

@@ -182,8 +182,8 @@ public struct QuantizeRequest: Sendable, Equatable {
 public struct StageResult: Sendable {
   /// The layer table, in the order of the work.
   public let layers: [LayerRecord]
-  /// Calibration tokens that were asked for and used; nil without calibration.
-  public var calibration: (asked: Int, used: Int)?
+  /// Calibration tokens, or samples, that were asked for and used; nil without calibration.
+  public var calibration: (asked: Int, used: Int, unit: String)?
   /// Layers that an interrupted run had finished already.
   public let resumedLayers: Int
   /// Weights that were no floats before, with the encoding they had: its loss stays in them.
@@ -333,7 +333,7 @@ public struct QuantizeRun {
         to: output.resultPath, layers: result.layers, lineage: lineage)
       return StageResult(
         layers: result.layers.map { $0.record },
-        calibration: loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed) },
+        calibration: loaded.map { ($0.set.tokensAsked, $0.set.tokensUsed, $0.set.unit) },
         resumedLayers: result.resumedLayers, requantized: requantized(result.assignment),
         allocation: result.allocation, untiedBytes: untiedBytes(source, result.assignment))
     }

@@ -54,12 +54,13 @@ final class QuantizeWalk {
 
   func run(network: (any Network)?, set: CalibrationSet?) throws -> [FinishedLayer] {
     guard let network else { return try runUnknown() }
-    let embedding = network.embedding.matrix
-    try quantizeEmbedding(network, set)
+    let tokens = network as? any TokenNetwork
+    let embedding = tokens?.embedding.matrix
+    if let tokens { try quantizeEmbedding(tokens, set) }
     if let set {
       let stream = LayerStream(
         network: network, set: set,
-        originalEmbedding: request.readsOriginalInputs ? embedding : nil)
+        keepsOriginal: request.readsOriginalInputs, originalEmbedding: embedding)
       try BranchWalk(
         trueSequential: request.trueSequential, isChanged: isEncoded, statistics: statistics,
         change: { linear, inputs in
@@ -114,7 +115,7 @@ final class QuantizeWalk {
   /// The embedding comes first, so that all branches see it as it will be. As a tied head it is measured
   /// with the head's inputs in the original model; alone, each row is read by one token, and there is no
   /// other column to push an error onto: then it is rounded.
-  private func quantizeEmbedding(_ network: any Network, _ set: CalibrationSet?) throws {
+  private func quantizeEmbedding(_ network: any TokenNetwork, _ set: CalibrationSet?) throws {
     guard isEncoded(network.embedding) else { return }
     guard let model = network as? any LanguageModel, model.isTied, let set else {
       try quantize(network.embedding) {

@@ -37,6 +37,7 @@ struct RankBudget {
 
   private let checkpoint: any Checkpoint
   private var layers: [Layer] = []
+  private let layouts: [String: MatrixLayout]
 
   /// Measures the spectra on the original model.
   init(
@@ -44,6 +45,7 @@ struct RankBudget {
     progress: (String, Double) -> Void
   ) throws {
     self.checkpoint = checkpoint
+    layouts = FolderPlan.layouts(network)
     let stream = LayerStream(network: network, set: set)
     for (index, sublayer) in network.sublayers.enumerated() {
       progress("spectra", Double(index) / Double(network.sublayers.count))
@@ -93,7 +95,7 @@ struct RankBudget {
       replaced: layers.compactMap { layer in
         guard let rank = ranks[layer.name], rank <= layer.largestUsefulRank else { return nil }
         return (layer.name, LowRank(rank: rank, dtype: layer.dtype), "svd")
-      }
+      }, layouts: layouts
     ).layout.byteCount
   }
 }

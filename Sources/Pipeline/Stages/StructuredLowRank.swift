@@ -120,7 +120,8 @@ final class LowRankWalk {
       ranks = try RankBudget(checkpoint, network, set, progress: progress).ranks(bytes: bytes)
     }
     let stream = LayerStream(
-      network: network, set: set, originalEmbedding: network.embedding.matrix)
+      network: network, set: set, keepsOriginal: true,
+      originalEmbedding: (network as? any TokenNetwork)?.embedding.matrix)
     try BranchWalk(
       trueSequential: true, isChanged: { _ in true },
       statistics: { stream, group in

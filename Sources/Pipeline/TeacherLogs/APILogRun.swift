@@ -92,8 +92,9 @@ public struct APILogRun {
   ) throws -> (result: TeacherLogResult, report: APILogReport) {
     let model = try Model(student)
     let tokenizer = try model.requiredTokenizer()
+    let vocabulary = try model.tokenNetwork().vocabularySize
     let alignment = ByteAlignment(
-      tokenizer: tokenizer, vocabulary: model.network.vocabularySize)
+      tokenizer: tokenizer, vocabulary: vocabulary)
     // Twice: first what the manifest must say, then the windows.
     var longest = 0, entries = 1, names: Set<String> = []
     let report = try forEachWindow(alignment, names: &names) { window in
@@ -109,8 +110,8 @@ public struct APILogRun {
     let k = min(entries, request.topCount)
     let manifest = TeacherLogManifest(
       source: .api, teacher: name, teacherHash: ContentHash.of(Array(name.utf8)),
-      tokenizerHash: tokenizerHash(tokenizer, vocabulary: model.network.vocabularySize),
-      vocabulary: model.network.vocabularySize,
+      tokenizerHash: tokenizerHash(tokenizer, vocabulary: vocabulary),
+      vocabulary: vocabulary,
       templateHash: request.messageFormat.map { ContentHash.of(Array($0.utf8)) },
       textHash: ContentHash.of(bytes), context: longest, topCount: k, sampleCount: 0)
     let writer = try TeacherLogWriter(

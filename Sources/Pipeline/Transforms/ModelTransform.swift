@@ -55,7 +55,9 @@ struct ModelTransform {
       changed[name] = Tensor(
         .float32, shape: [count], copying: [Float](repeating: 0, count: count))
     }
-    guard isUntied else { return TransformedCheckpoint(input, changed: changed) }
+    guard isUntied, let network = network as? any TokenNetwork else {
+      return TransformedCheckpoint(input, changed: changed)
+    }
     let head = ModelRotation.headName + ".weight"
     let embedding = network.embedding
     changed[head] =

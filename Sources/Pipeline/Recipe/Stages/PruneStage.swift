@@ -281,7 +281,9 @@ extension CalibrationRequest {
   /// What a recipe says of calibration, as a request.
   init(_ options: CalibrationOptions) {
     self.init(
-      text: options.selfWritten ? Self.selfWritten : options.text.map(\.value),
-      tokens: options.tokens, context: options.context, seed: options.seed)
+      text: options.selfWritten
+        ? Self.selfWritten : (options.text + options.images).map(\.value),
+      tokens: options.tokens, context: options.context, seed: options.seed,
+      samples: options.samples)
   }
 }
