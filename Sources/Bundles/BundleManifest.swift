@@ -176,7 +176,7 @@ public struct BundleManifest: Sendable {
     else {
       throw .missing(
         key: "manifest.self_test",
-        expected: "input_ids or input, indices, as many values, and tolerance")
+        expected: "input_ids, indices, as many values, and tolerance")
     }
     return SelfTest(
       inputIds: ids, indices: indices, values: values.map { Float($0) }, tolerance: Float(tolerance)

@@ -11,12 +11,13 @@ import Testing
 @Suite struct LayerStreamTests {
   static let families = ["llama-tied", "qwen2", "bert-mean"]
 
-  static func network(_ family: String) throws -> any Network {
+  static func network(_ family: String) throws -> any TokenNetwork {
     let folder = TestData.fixtures + "/families/" + family
-    return try FamilyRegistry.network(of: CheckpointFolder(path: folder))
+    return try #require(
+      try FamilyRegistry.network(of: CheckpointFolder(path: folder)) as? any TokenNetwork)
   }
 
-  static func set(_ network: any Network) -> CalibrationSet {
+  static func set(_ network: any TokenNetwork) -> CalibrationSet {
     var stream = RandomStream(test: "layer stream")
     let sequences = (0..<5).map { index in
       (0..<11 + index).map { _ in Int32(stream.integer(below: network.vocabularySize)) }

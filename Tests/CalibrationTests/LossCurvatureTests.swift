@@ -10,16 +10,18 @@ import Testing
 
 /// The curvature against what errors of the weights really do, on tiny models.
 @Suite(.serialized) struct LossCurvatureTests {
-  static func network(_ family: String) throws -> any Network {
-    try FamilyRegistry.network(
-      of: try CheckpointFolder(path: TestData.fixtures + "/families/" + family))
+  static func network(_ family: String) throws -> any TokenNetwork {
+    try #require(
+      try FamilyRegistry.network(
+        of: try CheckpointFolder(path: TestData.fixtures + "/families/" + family))
+        as? any TokenNetwork)
   }
 
   static func decoder(_ family: String) throws -> any LanguageModel {
     try #require(try network(family) as? any LanguageModel)
   }
 
-  static func set(_ network: any Network, lengths: [Int]) -> CalibrationSet {
+  static func set(_ network: any TokenNetwork, lengths: [Int]) -> CalibrationSet {
     var stream = RandomStream(test: "curvature tokens")
     let sequences = lengths.map { count in
       (0..<count).map { _ in Int32(stream.integer(below: network.vocabularySize)) }

@@ -21,7 +21,8 @@ import Testing
 
   /// Logits of a decoder, embeddings of an encoder.
   static func outputs(_ checkpoint: any Checkpoint) throws -> Matrix {
-    let network = try FamilyRegistry.network(of: checkpoint)
+    let network = try #require(
+      try FamilyRegistry.network(of: checkpoint) as? any TokenNetwork)
     let batch = TokenBatch([
       (0..<24).map { Int32(($0 * 7 + 3) % network.vocabularySize) },
       (0..<9).map { Int32(($0 * 5 + 1) % network.vocabularySize) },
@@ -32,7 +33,8 @@ import Testing
   }
 
   static func set(_ checkpoint: any Checkpoint) throws -> CalibrationSet {
-    let network = try FamilyRegistry.network(of: checkpoint)
+    let network = try #require(
+      try FamilyRegistry.network(of: checkpoint) as? any TokenNetwork)
     var stream = RandomStream(seed: 3, name: "transform tests")
     return CalibrationSet(
       sequences: (0..<8).map { _ in

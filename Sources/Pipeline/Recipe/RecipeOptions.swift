@@ -71,10 +71,10 @@ extension RecipeSection where Root == CalibrationOptions {
     title: "calibration", make: CalibrationOptions.init,
     fields: [
       .init(
-        "text", \.text, .list(.path, of: "paths", atLeast: 1),
+        "text", \.text, .list(.path, of: "paths", atLeast: 0),
         "Text files to take calibration tokens from, in this order."),
       .init(
-        "images", \.images, .list(.path, of: "paths", atLeast: 1),
+        "images", \.images, .list(.path, of: "paths", atLeast: 0),
         "In place of text, for networks over pictures or other samples: arrays (`.npy`)."),
       .init(
         "samples", \.samples, .integer(1...1_000_000_000),
@@ -96,10 +96,10 @@ extension RecipeSection where Root == ValidationOptions {
     title: "validation", make: ValidationOptions.init,
     fields: [
       .init(
-        "text", \.text, .list(.path, of: "paths", atLeast: 1),
+        "text", \.text, .list(.path, of: "paths", atLeast: 0),
         "Text files that drift is measured on, in this order."),
       .init(
-        "images", \.images, .list(.path, of: "paths", atLeast: 1),
+        "images", \.images, .list(.path, of: "paths", atLeast: 0),
         "In place of text, for networks over pictures or other samples: one array (`.npy`)."),
       .init(
         "labels", \.labels, .optional(.path),
