@@ -132,7 +132,7 @@ extension Checkpoint {
   }
 
   /// The floats of a plain tensor of some shape.
-  func floats(_ name: String, shape: [Int]) throws(CheckpointError) -> [Float] {
+  public func floats(_ name: String, shape: [Int]) throws(CheckpointError) -> [Float] {
     let tensor = try tensor(name, shape: shape)
     guard tensor.dtype.isFloat else {
       throw CheckpointError(

@@ -18,7 +18,7 @@ extension Attention {
     queries: Matrix, keys: Matrix, values: Matrix, batch: TokenBatch
   ) -> GradientRecord? {
     let q = queries.unrecorded, k = keys.unrecorded, v = values.unrecorded
-    let plain = TokenBatch(batch.sequences.map { Array(batch.tokens[$0]) })
+    let plain = batch.unrecorded
     return GradientRecord(of: [queries.record, keys.record, values.record]) { gradient, _ in
       backward(gradient, queries: q, keys: k, values: v, batch: plain)
     }

@@ -327,6 +327,7 @@ public enum FamilyRegistry {
       GPT2Network.self,
       BertNetwork.self,
       ResidualNetwork.self,
+      VisionTransformer.self,
     ]
   }
 

@@ -36,7 +36,8 @@ final class PreNormAttention: ChainedSublayer {
     if group == 0 { return norm.applied(to: previous) }
     let (queries, keys, values) = projections.apply(previous)
     return attention.apply(
-      queries: queries, keys: keys, values: values, batch: batch, cache: cache)
+      queries: queries, keys: keys, values: values, batch: batch.sharing(rows: previous.rows),
+      cache: cache)
   }
 
   func output(from last: Matrix, hidden: Matrix) -> Matrix {

@@ -11,7 +11,7 @@ extension Sublayer {
   /// The branch on a recorded stream, with nothing kept of its inside.
   func recomputed(_ hidden: Matrix, _ batch: TokenBatch) -> Matrix {
     let input = hidden.unrecorded
-    let plain = TokenBatch(batch.sequences.map { Array(batch.tokens[$0]) })
+    let plain = batch.unrecorded
     var result = run(input, plain, cache: nil, inputOf: nil)
     // SAFETY: a walk runs on the thread that started it, after the forward pass, and before weights change.
     nonisolated(unsafe) let branch: any Sublayer = self

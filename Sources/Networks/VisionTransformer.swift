@@ -1,0 +1,219 @@
+// Vision transformers: patches of a picture as tokens, and one token more whose vector stands for the whole.
+//
+// Source   Dosovitskiy et al., "An Image Is Worth 16x16 Words", arXiv:2010.11929; Radford et al., "CLIP",
+//          arXiv:2103.00020
+// Checked  VisionTests: outputs equal those of transformers
+
+public import Checkpoints
+import Encodings
+import JSONDocuments
+public import Tensors
+
+/// ViT, and the vision tower of CLIP, over a checkpoint's weights.
+///
+/// The matrix of the patches and the positions are small and feed every later layer: no stage compresses them.
+public final class VisionTransformer: SampleNetwork, ModelFamily {
+  /// The values of `model_type` that belong here.
+  public static let modelTypes = ["vit", "clip", "clip_vision_model"]
+
+  private let layout: VisionLayout
+  /// The branches in the order of the stream.
+  public let sublayers: [any Sublayer]
+  /// Tensors that the graph reads, or knows and leaves alone.
+  public let tensorNames: Set<String>
+  /// `[width, values of a patch]`.
+  private let patches: Linear
+  /// `[1 + patches, width]`, the first the class token's.
+  private let positions: Matrix
+  private let classToken: [Float]
+  private var firstNorm: LayerNorm?
+  private var finalNorm: LayerNorm
+  private let head: Linear?
+
+  /// The family's name.
+  public let family: String
+  /// What it reads.
+  public var input: SampleShape { layout.picture }
+  /// What makes its input of bytes.
+  public var normalization: SampleNormalization { layout.normalization }
+  /// Logits, or the picture's embedding.
+  public var output: SampleOutput { layout.output }
+  /// Labels, or values of the embedding.
+  public var outputCount: Int { head?.matrix.outputs ?? layout.width }
+  /// The matrix behind the final norm.
+  public var tables: [Linear] { head.map { [$0] } ?? [] }
+
+  /// A state dict of the package vit-pytorch, by its tensors.
+  public static func recognizes(_ checkpoint: any Checkpoint) -> Bool {
+    VisionLayout(stateDictOf: checkpoint) != nil
+  }
+
+  /// Builds the network of a checkpoint.
+  public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
+    if checkpoint.configuration["model_type"]?.string == nil,
+      let layout = VisionLayout(stateDictOf: checkpoint)
+    {
+      return try VisionTransformer(layout, family: "vit", checkpoint)
+    }
+    return try VisionTransformer(
+      try VisionLayout(configurationOf: checkpoint),
+      family: checkpoint.configuration["model_type"]?.string ?? "vit", checkpoint)
+  }
+
+  private init(
+    _ l: VisionLayout, family: String, _ checkpoint: any Checkpoint
+  ) throws(CheckpointError) {
+    layout = l
+    self.family = family
+    let names = l.names, width = l.width, all = l.heads * l.headSize
+    var parts = PartReader(checkpoint, root: l.root)
+    func floats(_ name: String, _ count: Int) throws(CheckpointError) -> [Float] {
+      let name = l.root + name
+      guard let shape = checkpoint.tensorType(name)?.shape else {
+        throw CheckpointError(path: checkpoint.path, tensor: name, .tensorNotFound)
+      }
+      guard shape.reduce(1, *) == count else {
+        throw CheckpointError(
+          path: checkpoint.path, tensor: name,
+          .shapeMismatch(found: shape, expected: [count / width, width]))
+      }
+      parts.leaveAlone([name])
+      return try checkpoint.floats(name, shape: shape)
+    }
+    let values = l.patch * l.patch * l.picture.channels
+    let patchWeights = try floats(names.patches + ".weight", width * values)
+    patches = Linear(
+      name: l.root + names.patches,
+      matrix: DenseMatrix(Matrix(rows: width, columns: values, values: patchWeights)),
+      bias: l.hasPatchBias ? try floats(names.patches + ".bias", width) : nil)
+    classToken = try floats(names.classToken, width)
+    positions = Matrix(
+      rows: l.patchCount + 1, columns: width,
+      values: try floats(names.positions, (l.patchCount + 1) * width))
+    firstNorm = try names.firstNorm.map { (name) throws(CheckpointError) in
+      try parts.layerNorm(name, width, epsilon: l.epsilon)
+    }
+    var sublayers: [any Sublayer] = []
+    for layer in 0..<l.layers {
+      let prefix = names.layer + "\(layer)."
+      let rows = names.projections.count == 1 ? 3 * all : all
+      var projections: [Linear] = []
+      for name in names.projections {
+        projections.append(
+          try parts.linear(prefix + name, rows, width, bias: l.hasProjectionBias))
+      }
+      sublayers.append(
+        PreNormAttention(
+          norm: try parts.layerNorm(prefix + names.attentionNorm, width, epsilon: l.epsilon),
+          projections: Projections(layers: projections, queryWidth: all, keyWidth: all),
+          output: try parts.linear(prefix + names.attentionOutput, width, all, bias: true),
+          attention: Attention(
+            heads: l.heads, keyHeads: l.heads, headSize: l.headSize, mask: .full,
+            scale: 1 / Float(l.headSize).squareRoot())))
+      sublayers.append(
+        PreNormMLP(
+          norm: try parts.layerNorm(prefix + names.innerNorm, width, epsilon: l.epsilon),
+          inner: try parts.linear(prefix + names.inner, l.innerWidth, width, bias: true),
+          outer: try parts.linear(prefix + names.outer, width, l.innerWidth, bias: true),
+          activation: l.activation))
+    }
+    self.sublayers = sublayers
+    finalNorm = try parts.layerNorm(names.finalNorm, width, epsilon: l.epsilon)
+    if let name = l.head {
+      var outside = PartReader(checkpoint)
+      let outputs = checkpoint.shape(name + ".weight")?.first ?? 0
+      head = try outside.linear(
+        name, outputs, width, bias: checkpoint.holds(name + ".bias"))
+      parts.leaveAlone(outside.names)
+    } else {
+      head = nil
+    }
+    parts.leaveAlone(
+      checkpoint.logicalTensors.map(\.name).filter { name in
+        name.hasSuffix("position_ids") || l.others.contains { name.hasPrefix($0) }
+      })
+    tensorNames = parts.names
+  }
+
+  /// The norms outside the branches.
+  public var outerVectors: [VectorParameter] {
+    [
+      VectorParameter(finalNorm.name + ".weight", self, \.finalNorm.weight),
+      VectorParameter(finalNorm.name + ".bias", self, \.finalNorm.bias),
+    ]
+  }
+
+  /// The stream before the first branch: for each picture the class token, then its patches by rows.
+  public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
+    let count = layout.patchCount + 1, width = layout.width, samples = batch.sequences.count
+    let projected = patches.apply(cut(batch))
+    var hidden = Matrix(rows: samples * count, columns: width)
+    for sample in 0..<samples {
+      for token in 0..<count {
+        let to = (sample * count + token) * width
+        let from = (sample * (count - 1) + token - 1) * width
+        for column in 0..<width {
+          hidden.values[to + column] =
+            (token == 0 ? classToken[column] : projected.values[from + column])
+            + positions.values[token * width + column]
+        }
+      }
+    }
+    firstNorm?.apply(&hidden)
+    // Training changes what stands behind the patches.
+    return batch.tape.map { $0.leaf(hidden) { _, _ in } } ?? hidden
+  }
+
+  /// The patches of all pictures, `[pictures * patches, values of a patch]`.
+  private func cut(_ batch: TokenBatch) -> Matrix {
+    guard let pixels = batch.features else { preconditionFailure("a batch without pictures") }
+    let side = layout.patch, channels = layout.picture.channels
+    let columns = layout.picture.dimensions[1]
+    let across = columns / side, down = layout.picture.dimensions[0] / side
+    var result = Matrix(
+      rows: batch.sequences.count * across * down, columns: side * side * channels)
+    for (sample, sequence) in batch.sequences.enumerated() {
+      for patch in 0..<across * down {
+        let top = patch / across * side, left = patch % across * side
+        let row = (sample * across * down + patch) * result.columns
+        for y in 0..<side {
+          for x in 0..<side {
+            let pixel = (sequence.lowerBound + (top + y) * columns + left + x) * channels
+            for channel in 0..<channels {
+              let place =
+                layout.hasChannelsFirst
+                ? (channel * side + y) * side + x : (y * side + x) * channels + channel
+              result.values[row + place] = pixels.values[pixel + channel]
+            }
+          }
+        }
+      }
+    }
+    return result
+  }
+
+  /// The logits, or the embedding, of the class token.
+  public func outputs(of hidden: Matrix, _ batch: TokenBatch) -> Matrix {
+    let count = layout.patchCount + 1
+    let first = hidden.gathered((0..<batch.sequences.count).map { $0 * count })
+    let normalized = finalNorm.applied(to: first)
+    return head?.apply(normalized) ?? normalized
+  }
+}
+
+extension TokenBatch {
+  /// The batch with sequences that share the rows of a stream: patches of pictures are fewer than pixels.
+  func sharing(rows: Int) -> TokenBatch {
+    guard features != nil, !sequences.isEmpty, sequences.last?.upperBound != rows else {
+      return self
+    }
+    return TokenBatch(
+      features: Matrix(rows: rows, columns: 0), rowsPerSample: rows / sequences.count, tape: tape)
+  }
+
+  /// The same sequences without a record.
+  var unrecorded: TokenBatch {
+    guard let features else { return TokenBatch(sequences.map { Array(tokens[$0]) }) }
+    return TokenBatch(features: features, rowsPerSample: sequences.first?.count ?? 1)
+  }
+}
