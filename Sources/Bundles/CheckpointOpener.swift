@@ -29,12 +29,10 @@ public enum CheckpointOpener {
   ) throws -> any Checkpoint {
     switch FilePath.kind(of: path) {
     case .folder:
-      if FolderOfOtherWeights.recognizes(path) {
-        return RowMajorCheckpoint.of(try FolderOfOtherWeights(path: path))
-      }
+      if FolderOfOtherWeights.recognizes(path) { return try FolderOfOtherWeights(path: path) }
       let folder = try CheckpointFolder(path: path)
       return CompressedTensorsCheckpoint.recognizes(folder)
-        ? try CompressedTensorsCheckpoint(folder) : RowMajorCheckpoint.of(folder)
+        ? try CompressedTensorsCheckpoint(folder) : folder
     case .file, .other: break
     case nil: throw FileError(path: path, operation: "open", code: 2)
     }

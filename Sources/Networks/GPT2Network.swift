@@ -1,7 +1,7 @@
 // GPT-2: learned positions, LayerNorm before each branch, one matrix for queries, keys and values.
 //
 // Source   Radford et al., "Language Models are Unsupervised Multitask Learners", 2019
-// Given    a checkpoint whose weights are [outputs, inputs]: `RowMajorCheckpoint` turns GPT-2's own order
+// Given    linear layers stored as [inputs, outputs], which `MatrixLayout` turns
 // Checked  FamilyFixtureTests: logits equal those of transformers
 
 public import Checkpoints
@@ -12,7 +12,7 @@ public import Tensors
 /// A GPT-2 decoder over a checkpoint's weights.
 public final class GPT2Network: LanguageModel, ModelFamily {
   /// The values of `model_type` that belong here.
-  public static let modelTypes = ["gpt2", "gpt2" + RowMajorCheckpoint.suffix]
+  public static let modelTypes = ["gpt2"]
 
   /// The family's name.
   public let family = "gpt2"
@@ -40,7 +40,7 @@ public final class GPT2Network: LanguageModel, ModelFamily {
 
   /// Builds the network of a checkpoint.
   public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
-    try GPT2Network(RowMajorCheckpoint.of(checkpoint))
+    try GPT2Network(checkpoint)
   }
 
   private init(_ checkpoint: any Checkpoint) throws(CheckpointError) {
@@ -76,17 +76,17 @@ public final class GPT2Network: LanguageModel, ModelFamily {
         PreNormAttention(
           norm: try parts.layerNorm(prefix + "ln_1", width, epsilon: epsilon),
           projections: Projections(
-            layers: [try parts.linear(prefix + "attn.c_attn", 3 * width, width, bias: true)],
+            layers: [try parts.turnedLinear(prefix + "attn.c_attn", 3 * width, width)],
             queryWidth: width, keyWidth: width),
-          output: try parts.linear(prefix + "attn.c_proj", width, width, bias: true),
+          output: try parts.turnedLinear(prefix + "attn.c_proj", width, width),
           attention: Attention(
             heads: heads, keyHeads: heads, headSize: width / heads, mask: .causal(window: nil),
             scale: isScaledByLayer ? scale / Float(layer + 1) : scale)))
       sublayers.append(
         PreNormMLP(
           norm: try parts.layerNorm(prefix + "ln_2", width, epsilon: epsilon),
-          inner: try parts.linear(prefix + "mlp.c_fc", inner, width, bias: true),
-          outer: try parts.linear(prefix + "mlp.c_proj", width, inner, bias: true),
+          inner: try parts.turnedLinear(prefix + "mlp.c_fc", inner, width),
+          outer: try parts.turnedLinear(prefix + "mlp.c_proj", width, inner),
           activation: activation))
     }
     finalNorm = try parts.layerNorm("ln_f", width, epsilon: epsilon)

@@ -32,6 +32,21 @@ struct PartReader {
       bias: bias ? try checkpoint.vector(root + name + ".bias", count: outputs) : nil)
   }
 
+  /// A linear layer with a bias whose weight is stored as `[inputs, outputs]`.
+  mutating func turnedLinear(
+    _ name: String, _ outputs: Int, _ inputs: Int
+  ) throws(CheckpointError) -> Linear {
+    let name = root + name
+    names.formUnion([name + ".weight", name + ".bias"])
+    guard let layout = MatrixLayout(shape: [inputs, outputs], axes: [1, 0]) else {
+      throw CheckpointError(
+        path: checkpoint.path, tensor: name, .unsupported("\(inputs) x \(outputs) weights"))
+    }
+    return Linear(
+      name: name, matrix: try checkpoint.weight(name + ".weight", layout: layout),
+      bias: try checkpoint.vector(name + ".bias", count: outputs), layout: layout)
+  }
+
   /// RMSNorm with its weight.
   mutating func rmsNorm(
     _ name: String, _ width: Int, epsilon: Float, offset: Float = 0

@@ -6,15 +6,14 @@ import TestSupport
 
 /// A fixture's checkpoint with other words in its configuration and other values in its tensors.
 struct EditedCheckpoint: Checkpoint {
-  let source: any Checkpoint
+  let source: CheckpointFolder
   let configuration: JSONValue
   let pooling: String?
   var change: @Sendable (_ name: String, _ values: inout [Float]) -> Void = { _, _ in }
 
   /// - Parameter pooling: What the pooling module's configuration says instead.
   init(_ family: String, replacing: [String: String] = [:], pooling: String? = nil) throws {
-    source = RowMajorCheckpoint.of(
-      try CheckpointFolder(path: FamilyFixtureTests.folder(family)))
+    source = try CheckpointFolder(path: FamilyFixtureTests.folder(family))
     var text = String(decoding: try source.sideFile("config.json"), as: UTF8.self)
     for (old, new) in replacing { text = text.replacing(old, with: new) }
     configuration = try JSONValue(parsing: Array(text.utf8))

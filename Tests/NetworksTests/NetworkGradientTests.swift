@@ -94,9 +94,18 @@ import Testing
   ) throws {
     let sums = GradientSums(checkpoint)
     _ = try loss(checkpoint, sums)
+    let network = try FamilyRegistry.network(of: checkpoint)
+    let layouts = Dictionary(
+      network.matrices.map { ($0.weightName, $0.layout) }, uniquingKeysWith: { first, _ in first })
     for name in checkpoint.tensorNames {
       if unused.contains(where: { name.contains($0) }) { continue }
-      let gradient = try #require(sums.sums[name], "no gradient of \(name)")
+      var gradient = try #require(sums.sums[name], "no gradient of \(name)")
+      if let layout = layouts[name] ?? nil {
+        // In the order of the tensor, as the values that are moved.
+        let floats = Matrix(
+          rows: layout.outputs, columns: layout.inputs, values: gradient.map { Float($0) })
+        gradient = layout.tensorValues(of: floats).map { Double($0) }
+      }
       let length = gradient.reduce(0) { $0 + $1 * $1 }.squareRoot()
       var stream = RandomStream(test: name)
       // Half along the gradient, so that the slope is not lost in the loss's rounding.

@@ -45,8 +45,7 @@ public enum SafetensorsExport: ExportFormat {
         Array((index.indentedText + "\n").utf8), as: CheckpointFolder.indexName, &report)
     }
     try folder.writeSideFiles(
-      of: source, configuration: RowMajorCheckpoint.configurationTurnedBack(source),
-      lineage: lineage, &report)
+      of: source, configuration: source.configuration, lineage: lineage, &report)
     try folder.finish(&report)
     return report
   }
@@ -100,8 +99,6 @@ struct DenseTensors {
   private let source: any Checkpoint
   private let shapes: [String: [Int]]
   private let dtypes: [String: DType]
-  /// Weights that the programs which read this want as [inputs, outputs].
-  private let turns: Set<String>
 
   init(
     of source: any Checkpoint, options: ExportOptions, _ report: inout ExportReport
@@ -111,11 +108,9 @@ struct DenseTensors {
     var dtypes: [String: DType] = [:]
     var names: [String] = []
     var decoded: [String: Int] = [:]
-    turns = RowMajorCheckpoint.namesToTurnBack(source)
     for logical in source.logicalTensors {
       names.append(logical.name)
-      shapes[logical.name] =
-        turns.contains(logical.name) ? logical.shape.reversed() : logical.shape
+      shapes[logical.name] = logical.shape
       if let entry = source.manifest[logical.name], !entry.isPlainTensor {
         if let dtype = entry.encoding.exactFloats {
           dtypes[logical.name] = options.dtype ?? dtype
@@ -153,11 +148,6 @@ struct DenseTensors {
 
   /// The numbers, in the source's type or as float32.
   func tensor(_ name: String) throws -> Tensor {
-    let tensor = try storedTensor(name)
-    return turns.contains(name) ? tensor.transposed() : tensor
-  }
-
-  private func storedTensor(_ name: String) throws -> Tensor {
     if let entry = source.manifest[name], !entry.isPlainTensor {
       return try source.decodedTensor(entry)
     }

@@ -55,7 +55,6 @@ enum Lineage {
   }
 
   private static func side(_ name: String, of checkpoint: any Checkpoint) throws -> JSONValue {
-    let checkpoint = (checkpoint as? RowMajorCheckpoint)?.source ?? checkpoint
     guard checkpoint is CheckpointFolder else { return .null }
     let path = FilePath.join(checkpoint.path, name)
     guard FilePath.kind(of: path) == .file else { return .null }
@@ -71,7 +70,6 @@ public func contentHash(of checkpoint: any Checkpoint) throws -> String {
     hash.update(ContentHash.of(try wrapped.sideFile(wrapped.tokenizerName)))
     return hash.digits
   }
-  if let turned = checkpoint as? RowMajorCheckpoint { return try contentHash(of: turned.source) }
   if let folder = checkpoint as? CheckpointFolder {
     for path in folder.weightFilePaths {
       hash.update(FilePath.name(of: path))
