@@ -135,6 +135,11 @@ import Testing
         "--context", "32", "--json"))
     let kl = try #require((near["kl"] as? [String: Any])?["mean"] as? Double)
     #expect(kl > 0 && kl < 0.01)
+    // Trained floats have the stored order too: the folder is read back before it gets its name.
+    let trained = try Command.run(
+      "distill", source, folder.file("trained"), "--text", folder.file("text"), "--targets", "text",
+      "--batch", "2", "--context", "32", "--tokens", "2048", "--quiet")
+    #expect(trained.status == 0, "\(trained.error)")
   }
 
   /// Experts that calibration hardly reaches are fallbacks, and a window longer than the positions is an error.

@@ -243,7 +243,8 @@ public struct DistillRun {
       switch tensor {
       case .floats(let matrix):
         changed[name] = Tensor(
-          .float32, shape: [matrix.rows, matrix.columns], copying: matrix.values
+          .float32, shape: layer.layout?.shape ?? [matrix.rows, matrix.columns],
+          copying: layer.layout?.tensorValues(of: matrix) ?? matrix.values
         ).converted(to: student.floatType(of: name))
       case .encoded(let encoded):
         let bits = encoded.encoding.bitsPerWeight(
