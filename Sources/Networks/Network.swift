@@ -309,6 +309,9 @@ public protocol ModelFamily {
   static var modelTypes: [String] { get }
   /// Whether a checkpoint without a `model_type` is of the family, by its tensors.
   static func recognizes(_ checkpoint: any Checkpoint) -> Bool
+  /// What keeps a checkpoint that looks like one of the family from being run, in one line; nil when nothing does, or it
+  /// looks like another's.
+  static func obstacle(_ checkpoint: any Checkpoint) -> String?
   /// Builds the network of a checkpoint whose `model_type` is one of them.
   static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network
 }
@@ -316,6 +319,8 @@ public protocol ModelFamily {
 extension ModelFamily {
   /// By its `model_type` alone, unless a family says otherwise.
   public static func recognizes(_ checkpoint: any Checkpoint) -> Bool { false }
+  /// Nothing, unless a family says otherwise.
+  public static func obstacle(_ checkpoint: any Checkpoint) -> String? { nil }
 }
 
 /// The model families. A new one is a file and a line here.
@@ -328,6 +333,7 @@ public enum FamilyRegistry {
       BertNetwork.self,
       ResidualNetwork.self,
       VisionTransformer.self,
+      KerasNetwork.self,
     ]
   }
 
@@ -344,6 +350,9 @@ public enum FamilyRegistry {
   /// - Throws: `CheckpointError` when no family knows it, or when configuration and tensors disagree.
   public static func network(of checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
     guard let family = family(of: checkpoint) else {
+      if let obstacle = all.lazy.compactMap({ $0.obstacle(checkpoint) }).first {
+        throw CheckpointError(path: checkpoint.path, .unsupported(obstacle))
+      }
       let type = checkpoint.configuration["model_type"]?.string ?? "none"
       let known = all.flatMap { $0.modelTypes }.joined(separator: ", ")
       throw CheckpointError(
