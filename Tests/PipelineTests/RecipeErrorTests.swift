@@ -90,11 +90,11 @@ import Testing
     ),
     (
       head + "calibration: {text: a.txt}\n" + pack,
-      "3:21: text is the text 'a.txt', expected a list of paths with at least 1 element: [a.txt]"
+      "3:21: text is the text 'a.txt', expected a list of paths: [a.txt]"
     ),
     (
       head + "calibration: {}\n" + pack,
-      "2:8: calibration needs either 'text' or 'self-written: true'"
+      "2:8: calibration needs either 'text', 'images' or 'self-written: true'"
     ),
     (
       head + "calibration: 5\n" + pack,

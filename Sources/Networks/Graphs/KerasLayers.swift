@@ -6,8 +6,8 @@ import Tensors
 
 /// Adds the layers of a Keras model to a graph.
 struct KerasLayers {
-  private let checkpoint: any Checkpoint
-  private var graph: GraphBuilder
+  let checkpoint: any Checkpoint
+  var graph: GraphBuilder
   private var tensorNames: Set<String> = []
   /// Whether the last layer's function was a softmax.
   private var endsInSoftmax = false
@@ -45,7 +45,7 @@ struct KerasLayers {
       tensorNames: tensorNames.union(others))
   }
 
-  private func wrong(_ layer: KerasLayer, _ found: String, _ expected: String) -> CheckpointError {
+  func wrong(_ layer: KerasLayer, _ found: String, _ expected: String) -> CheckpointError {
     CheckpointError(
       path: checkpoint.path, tensor: layer.name, .badValue(found: found, expected: expected))
   }
@@ -53,7 +53,7 @@ struct KerasLayers {
   // MARK: - Weights
 
   /// The full name of a layer's tensor, such as `dense/dense/kernel:0` for `kernel`.
-  private func find(_ part: String, of layer: KerasLayer) -> String? {
+  func find(_ part: String, of layer: KerasLayer) -> String? {
     checkpoint.logicalTensors.lazy.map(\.name).first { name in
       guard name.hasPrefix(layer.name + "/"), let last = name.split(separator: "/").last else {
         return false
@@ -62,7 +62,7 @@ struct KerasLayers {
     }
   }
 
-  private mutating func vector(
+  mutating func vector(
     _ part: String, of layer: KerasLayer, count: Int
   ) throws(CheckpointError) -> (name: String, values: [Float]) {
     guard let name = find(part, of: layer) else {
@@ -74,7 +74,7 @@ struct KerasLayers {
   }
 
   /// A linear layer over a kernel of some shape.
-  private mutating func linear(
+  mutating func linear(
     _ layer: KerasLayer, kernel part: String = "kernel", shape: [Int], axes: [Int],
     rowAxes: Int = 1, biasCount: Int?, windows: ImageWindows? = nil
   ) throws(CheckpointError) -> SingleLinear {
@@ -130,7 +130,7 @@ struct KerasLayers {
     }
   }
 
-  private mutating func activated(
+  mutating func activated(
     _ layer: KerasLayer, _ input: Int
   ) throws(CheckpointError) -> Int {
     let shape = graph.shape(input)
@@ -167,7 +167,7 @@ struct KerasLayers {
     return graph.add(layer.name + "/activation", .plain(node), [input], shape)
   }
 
-  private func size(_ layer: KerasLayer, _ key: String) throws(CheckpointError) -> Int {
+  func size(_ layer: KerasLayer, _ key: String) throws(CheckpointError) -> Int {
     guard let value = layer.configuration[key]?.integer, (1...1 << 20).contains(value) else {
       throw wrong(
         layer, "\(key) \(layer.configuration[key]?.compactText ?? "nothing")", "1 to 1048576")
@@ -176,7 +176,7 @@ struct KerasLayers {
   }
 
   /// One or two sizes, as (y, x); for signals y is 1.
-  private func pair(
+  func pair(
     _ layer: KerasLayer, _ key: String, default standard: (y: Int, x: Int) = (1, 1)
   ) throws(CheckpointError) -> (y: Int, x: Int) {
     guard let value = layer.configuration[key], !value.isNull else { return standard }
@@ -189,7 +189,7 @@ struct KerasLayers {
   }
 
   /// A window over a layer's input: an image, or a signal as an image of one row.
-  private func geometry(
+  func geometry(
     _ layer: KerasLayer, _ input: Int, kernel: (y: Int, x: Int), stride: (y: Int, x: Int),
     dilation: (y: Int, x: Int) = (1, 1)
   ) throws(CheckpointError) -> PatchGeometry {
@@ -221,14 +221,13 @@ struct KerasLayers {
     return geometry
   }
 
-  private func shape(_ layer: KerasLayer, _ geometry: PatchGeometry, _ channels: Int) -> SampleShape
-  {
+  func shape(_ layer: KerasLayer, _ geometry: PatchGeometry, _ channels: Int) -> SampleShape {
     layer.kind.hasSuffix("1D")
       ? SampleShape([geometry.outWidth, channels])
       : SampleShape([geometry.outHeight, geometry.outWidth, channels])
   }
 
-  private mutating func dense(_ layer: KerasLayer, _ input: Int) throws(CheckpointError) -> Int {
+  mutating func dense(_ layer: KerasLayer, _ input: Int) throws(CheckpointError) -> Int {
     let shape = graph.shape(input), units = try size(layer, "units")
     let linear = try linear(
       layer, shape: [shape.channels, units], axes: [1, 0], biasCount: units)
@@ -236,7 +235,7 @@ struct KerasLayers {
       layer.name, .matrix(linear), [input], SampleShape(shape.dimensions.dropLast() + [units]))
   }
 
-  private mutating func convolution(
+  mutating func convolution(
     _ layer: KerasLayer, _ input: Int
   ) throws(CheckpointError) -> Int {
     let filters = try size(layer, "filters"), kernel = try pair(layer, "kernel_size")
@@ -256,7 +255,7 @@ struct KerasLayers {
   }
 
   /// One window a channel, and for separable convolutions the matrix behind it.
-  private mutating func depthwise(
+  mutating func depthwise(
     _ layer: KerasLayer, _ input: Int
   ) throws(CheckpointError) -> Int {
     let isSeparable = layer.kind == "SeparableConv2D", kernel = try pair(layer, "kernel_size")
@@ -284,7 +283,7 @@ struct KerasLayers {
       layer.name + "/pointwise", .matrix(pointwise), [windows], shape(layer, geometry, filters))
   }
 
-  private mutating func norm(_ layer: KerasLayer, _ input: Int) throws(CheckpointError) -> Int {
+  mutating func norm(_ layer: KerasLayer, _ input: Int) throws(CheckpointError) -> Int {
     let shape = graph.shape(input), count = shape.channels
     let axis = layer.configuration["axis"]
     let place = axis?.integer ?? axis?.array?.first?.integer ?? -1
@@ -311,7 +310,7 @@ struct KerasLayers {
     return graph.add(layer.name, .plain(norm), [input], shape)
   }
 
-  private mutating func pooling(_ layer: KerasLayer, _ input: Int) throws(CheckpointError) -> Int {
+  mutating func pooling(_ layer: KerasLayer, _ input: Int) throws(CheckpointError) -> Int {
     let kind: Pooling = layer.kind.contains("Max") ? .largest : .mean(countsPadding: false)
     let sizes = graph.shape(input).dimensions, isSignal = layer.kind.hasSuffix("1D")
     if layer.kind.hasPrefix("Global") {
@@ -328,111 +327,5 @@ struct KerasLayers {
     return graph.add(
       layer.name, .plain(WindowPooling(geometry, kind)), [input],
       shape(layer, geometry, geometry.channels))
-  }
-
-  private mutating func combined(
-    _ layer: KerasLayer, _ inputs: [Int]
-  ) throws(CheckpointError) -> Int {
-    let shapes = inputs.map { graph.shape($0) }, first = shapes[0].dimensions
-    if layer.kind == "Multiply" {
-      guard shapes.allSatisfy({ $0 == shapes[0] }) else {
-        throw wrong(layer, shapes.map(\.description).joined(separator: " and "), "equal shapes")
-      }
-      return graph.add(layer.name, .plain(Product()), inputs, shapes[0])
-    }
-    let axis = layer.configuration["axis"]?.integer ?? -1
-    guard axis == -1 || axis == first.count,
-      shapes.allSatisfy({ $0.dimensions.dropLast() == first.dropLast() })
-    else {
-      throw wrong(
-        layer, "axis \(axis) of " + shapes.map(\.description).joined(separator: " and "),
-        "the last axis of shapes that are equal else")
-    }
-    return graph.add(
-      layer.name, .plain(Concatenation()), inputs,
-      SampleShape(first.dropLast() + [shapes.reduce(0) { $0 + $1.channels }]))
-  }
-
-  private mutating func rearranged(
-    _ layer: KerasLayer, _ input: Int
-  ) throws(CheckpointError) -> Int {
-    let from = graph.shape(input), sizes = from.dimensions
-    switch layer.kind {
-    case "Flatten", "Reshape":
-      var target = [from.values]
-      if layer.kind == "Reshape" {
-        target = layer.configuration["target_shape"]?.array?.compactMap(\.integer) ?? []
-        let known = elementCount(of: target.filter { $0 > 0 }) ?? 0
-        if target.count(where: { $0 == -1 }) == 1, known > 0 {
-          target = target.map { $0 == -1 ? from.values / known : $0 }
-        }
-      }
-      guard !target.isEmpty, target.allSatisfy({ $0 > 0 }),
-        elementCount(of: target) == from.values
-      else { throw wrong(layer, "the shape \(target) for \(from)", "as many values") }
-      let to = SampleShape(target)
-      return graph.add(layer.name, .plain(Reshaping(from: from, to: to)), [input], to)
-    case "Permute":
-      let dimensions = layer.configuration["dims"]?.array?.compactMap(\.integer) ?? []
-      guard dimensions.sorted() == Array(1...sizes.count) else {
-        throw wrong(layer, "dims \(dimensions)", "all of 1 to \(sizes.count)")
-      }
-      let order = dimensions.map { $0 - 1 }
-      return rearrange(layer, input, SampleShape(order.map { sizes[$0] })) { place in
-        var own = [Int](repeating: 0, count: sizes.count)
-        for (axis, index) in zip(order, place) { own[axis] = index }
-        return own
-      }
-    default:
-      let before = try padding(layer, axes: sizes.count - 1)
-      let target = zip(sizes, before).map { $0 + $1.0 + $1.1 } + [from.channels]
-      return rearrange(layer, input, SampleShape(target)) { place in
-        let own = zip(place, before).map { $0 - $1.0 } + [place[place.count - 1]]
-        return zip(own, sizes).allSatisfy { (0..<$1).contains($0) } ? own : nil
-      }
-    }
-  }
-
-  /// Zeros before and after each axis.
-  private func padding(
-    _ layer: KerasLayer, axes: Int
-  ) throws(CheckpointError) -> [(Int, Int)] {
-    let value = layer.configuration["padding"]
-    var pairs: [(Int, Int)] = []
-    if let size = value?.integer {
-      pairs = Array(repeating: (size, size), count: axes)
-    } else {
-      let elements = value?.array ?? []
-      let isOnePair = axes == 1 && elements.allSatisfy { $0.integer != nil }
-      for element in isOnePair ? [.array(elements)] : elements {
-        let ends = element.array?.compactMap(\.integer) ?? [element.integer].compactMap { $0 }
-        if let first = ends.first, let last = ends.last { pairs.append((first, last)) }
-      }
-    }
-    guard pairs.count == axes,
-      pairs.allSatisfy({ (0...4096).contains($0.0) && (0...4096).contains($0.1) })
-    else {
-      throw wrong(
-        layer, "the padding \(value?.compactText ?? "nothing")", "0 to 4096 for each axis")
-    }
-    return pairs
-  }
-
-  /// A node whose values come from other places of the input; nil is zero.
-  private mutating func rearrange(
-    _ layer: KerasLayer, _ input: Int, _ to: SampleShape, from: ([Int]) -> [Int]?
-  ) -> Int {
-    let shape = graph.shape(input)
-    let places = (0..<to.values).map { index -> Int32 in
-      var place = [Int](repeating: 0, count: to.dimensions.count), rest = index
-      for axis in to.dimensions.indices.reversed() {
-        place[axis] = rest % to.dimensions[axis]
-        rest /= to.dimensions[axis]
-      }
-      guard let source = from(place) else { return -1 }
-      return Int32(zip(source, shape.dimensions).reduce(0) { $0 * $1.1 + $1.0 })
-    }
-    return graph.add(
-      layer.name, .plain(Rearrangement(places: places, from: shape, to: to)), [input], to)
   }
 }
