@@ -131,7 +131,7 @@ let package = Package(
         "Pipeline", "Bundles", "Checkpoints", "CondenseInference", "Drift", "Quantization",
         "JSONDocuments",
       ]),
-    tests("InferenceTests", ["CondenseInference", "Networks", "Tensors"]),
+    tests("InferenceTests", ["CondenseInference", "Checkpoints", "Networks", "Tensors"]),
     tests("CommandTests", ["condense", "Checkpoints", "JSONDocuments", "Tensors"]),
   ],
   swiftLanguageModes: [.v6],

@@ -50,38 +50,30 @@ public struct Model {
 
   /// The network as one that reads tokens, or an error that says what it is.
   public func tokenNetwork() throws -> any TokenNetwork {
-    guard let model = network as? any TokenNetwork else {
-      throw CheckpointError(
-        path: checkpoint.path, .unsupported("text for a \(network.family) network"))
-    }
-    return model
+    try known(network as? any TokenNetwork, for: "reading text")
   }
 
   /// The network as one over samples of numbers, or an error that says what it is.
   public func sampleNetwork() throws -> any SampleNetwork {
-    guard let model = network as? any SampleNetwork else {
-      throw CheckpointError(
-        path: checkpoint.path, .unsupported("samples of numbers for a \(network.family) model"))
-    }
-    return model
+    try known(network as? any SampleNetwork, for: "reading samples of numbers")
   }
 
   /// The network as a language model, or an error that says what it is.
   public func languageModel() throws -> any LanguageModel {
-    guard let model = network as? any LanguageModel else {
-      throw CheckpointError(
-        path: checkpoint.path, .unsupported("generating text with a \(network.family) model"))
-    }
-    return model
+    try known(network as? any LanguageModel, for: "generating text")
   }
 
   /// The network as a text encoder, or an error that says what it is.
   public func textEncoder() throws -> any TextEncoder {
-    guard let model = network as? any TextEncoder else {
+    try known(network as? any TextEncoder, for: "embedding text")
+  }
+
+  private func known<Kind>(_ network: Kind?, for use: String) throws -> Kind {
+    guard let network else {
       throw CheckpointError(
-        path: checkpoint.path, .unsupported("embedding text with a \(network.family) model"))
+        path: checkpoint.path, .unsupported("\(use) with a \(self.network.family) model"))
     }
-    return model
+    return network
   }
 }
 

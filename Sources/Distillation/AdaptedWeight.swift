@@ -109,16 +109,6 @@ struct AdaptedMatrix: LinearOperator {
 }
 
 extension Matrix {
-  /// Every value times a factor.
-  func scaled(by factor: Float) -> Matrix {
-    var result = unrecorded
-    guard !values.isEmpty else { return result }
-    ParallelLoop.overRows(of: &result.values, rowLength: columns, blockRows: 64) { _, part in
-      for i in part.indices { part[i] *= factor }
-    }
-    return result
-  }
-
   /// Rows and columns exchanged.
   func transposed() -> Matrix {
     Matrix(turned: values, rows: columns, columns: rows)

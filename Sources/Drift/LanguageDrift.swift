@@ -252,6 +252,8 @@ public struct LanguageEvaluator {
 public enum DriftError: Error, Sendable, Equatable, CustomStringConvertible {
   /// A model gave infinite or NaN logits in the windows from this one on.
   case notFinite(window: Int)
+  /// A network gave infinite or NaN numbers for a sample.
+  case sampleNotFinite(sample: Int)
   /// The models cannot be compared.
   case differentModels(String)
 
@@ -260,6 +262,8 @@ public enum DriftError: Error, Sendable, Equatable, CustomStringConvertible {
     switch self {
     case .notFinite(let window):
       "a model gives logits or embeddings that are infinite or NaN (from window or sentence \(window))"
+    case .sampleNotFinite(let sample):
+      "a model gives numbers that are infinite or NaN for sample \(sample)"
     case .differentModels(let what): "the models cannot be compared: \(what)"
     }
   }

@@ -189,7 +189,9 @@ public struct SampleEvaluator: Sendable {
     of network: any SampleNetwork, progress: (Double) -> Void
   ) throws(DriftError) -> Matrix {
     let outputs = Self.outputs(samples, 0..<count, network, progress: progress)
-    guard countNotFinite(outputs.values.span) == 0 else { throw .notFinite(window: 0) }
+    if let place = outputs.values.firstIndex(where: { !$0.isFinite }) {
+      throw .sampleNotFinite(sample: place / outputs.columns)
+    }
     return outputs
   }
 

@@ -111,10 +111,7 @@ public final class BertNetwork: TextEncoder, ModelFamily {
   public var tables: [Linear] { [positions] + (types.map { [$0] } ?? []) }
   /// The norm of the embeddings.
   public var outerVectors: [VectorParameter] {
-    [
-      VectorParameter(embeddingNorm.name + ".weight", self, \.embeddingNorm.weight),
-      VectorParameter(embeddingNorm.name + ".bias", self, \.embeddingNorm.bias),
-    ]
+    VectorParameter.of(embeddingNorm, self, \.embeddingNorm)
   }
 
   /// The stream before the first branch.
@@ -168,12 +165,7 @@ private final class BertAttention: ChainedSublayer {
   }
 
   var groups: [[Linear]] { [[query, key, value], [output]] }
-  var vectors: [VectorParameter] {
-    [
-      VectorParameter(norm.name + ".weight", self, \.norm.weight),
-      VectorParameter(norm.name + ".bias", self, \.norm.bias),
-    ]
-  }
+  var vectors: [VectorParameter] { VectorParameter.of(norm, self, \.norm) }
   // The norm before the branch also feeds the residual addition.
   var sources: [InputSource] { [.fixed, .values(of: value, heads: attention.layout)] }
 
@@ -208,12 +200,7 @@ private final class BertMLP: ChainedSublayer {
   }
 
   var groups: [[Linear]] { [[inner], [outer]] }
-  var vectors: [VectorParameter] {
-    [
-      VectorParameter(norm.name + ".weight", self, \.norm.weight),
-      VectorParameter(norm.name + ".bias", self, \.norm.bias),
-    ]
-  }
+  var vectors: [VectorParameter] { VectorParameter.of(norm, self, \.norm) }
   // As above; and no factor passes the activation.
   var sources: [InputSource] { [.fixed, .fixed] }
 

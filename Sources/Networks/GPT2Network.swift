@@ -110,12 +110,7 @@ public final class GPT2Network: LanguageModel, ModelFamily {
   }
 
   /// The final norm's weight and bias.
-  public var outerVectors: [VectorParameter] {
-    [
-      VectorParameter(finalNorm.name + ".weight", self, \.finalNorm.weight),
-      VectorParameter(finalNorm.name + ".bias", self, \.finalNorm.bias),
-    ]
-  }
+  public var outerVectors: [VectorParameter] { VectorParameter.of(finalNorm, self, \.finalNorm) }
 
   /// The final norm.
   public func normalize(_ hidden: Matrix) -> Matrix { finalNorm.applied(to: hidden) }

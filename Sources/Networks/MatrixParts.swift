@@ -1,46 +1,8 @@
-// Parts of matrices and products with numbers, with their backward passes.
+// Some rows of matrices, with the way back of their gradients.
 
 import Tensors
 
 extension Matrix {
-  /// Some columns of every row.
-  func columns(_ range: Range<Int>) -> Matrix {
-    precondition(range.lowerBound >= 0 && range.upperBound <= columns)
-    var result = Matrix(rows: rows, columns: range.count)
-    for row in 0..<rows {
-      let source = row * columns + range.lowerBound
-      result.values.replaceSubrange(
-        result.range(ofRow: row), with: values[source..<source + range.count])
-    }
-    if let record {
-      let width = columns
-      result.record = GradientRecord(of: [record]) { gradient, _ in
-        var whole = Matrix(rows: gradient.rows, columns: width)
-        for row in 0..<gradient.rows {
-          let target = row * width + range.lowerBound
-          whole.values.replaceSubrange(
-            target..<target + range.count, with: gradient.values[gradient.range(ofRow: row)])
-        }
-        return [whole]
-      }
-    }
-    return result
-  }
-
-  /// Every value times a number.
-  func scaled(by factor: Float) -> Matrix {
-    var result = unrecorded
-    for index in result.values.indices { result.values[index] *= factor }
-    if let record {
-      result.record = GradientRecord(of: [record]) { gradient, _ in
-        var gradient = gradient
-        for index in gradient.values.indices { gradient.values[index] *= factor }
-        return [gradient]
-      }
-    }
-    return result
-  }
-
   /// Some rows by their numbers, none twice.
   func gathered(_ picked: [Int]) -> Matrix {
     var result = Matrix(rows: picked.count, columns: columns)

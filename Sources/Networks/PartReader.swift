@@ -2,6 +2,7 @@
 
 import Checkpoints
 import Encodings
+import JSONDocuments
 import Tensors
 
 /// Reads the parts of a network, and remembers what it read.
@@ -67,5 +68,20 @@ struct PartReader {
     return LayerNorm(
       name: name, weight: try checkpoint.vector(name + ".weight", count: width),
       bias: try checkpoint.vector(name + ".bias", count: width), epsilon: epsilon)
+  }
+}
+
+extension Checkpoint {
+  /// A side file as JSON.
+  func sideJSON(_ name: String) throws(CheckpointError) -> JSONValue {
+    let path = self.path + "/" + name
+    guard let bytes = try? sideFile(name) else {
+      throw CheckpointError(path: path, .missingFile(name))
+    }
+    do throws(JSONError) {
+      return try JSONValue(parsing: bytes)
+    } catch {
+      throw CheckpointError(path: path, .badHeader(error))
+    }
   }
 }

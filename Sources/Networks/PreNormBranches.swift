@@ -23,12 +23,7 @@ final class PreNormAttention: ChainedSublayer {
   var groups: [[Linear]] { [projections.layers, [output]] }
   // A factor would have to pass the norm's bias too.
   var sources: [InputSource] { [.fixed, projections.valueSource(attention)] }
-  var vectors: [VectorParameter] {
-    [
-      VectorParameter(norm.name + ".weight", self, \.norm.weight),
-      VectorParameter(norm.name + ".bias", self, \.norm.bias),
-    ]
-  }
+  var vectors: [VectorParameter] { VectorParameter.of(norm, self, \.norm) }
 
   func input(
     ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?
@@ -62,12 +57,7 @@ final class PreNormMLP: ChainedSublayer {
 
   var groups: [[Linear]] { [[inner], [outer]] }
   var sources: [InputSource] { [.fixed, .fixed] }
-  var vectors: [VectorParameter] {
-    [
-      VectorParameter(norm.name + ".weight", self, \.norm.weight),
-      VectorParameter(norm.name + ".bias", self, \.norm.bias),
-    ]
-  }
+  var vectors: [VectorParameter] { VectorParameter.of(norm, self, \.norm) }
 
   func input(
     ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?

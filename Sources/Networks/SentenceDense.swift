@@ -22,7 +22,7 @@ struct SentenceDense {
   init(_ folder: String, width: Int, _ checkpoint: any Checkpoint) throws(CheckpointError) {
     let name = folder + "/config.json", weights = folder + "/model.safetensors"
     let reader = ConfigurationReader(
-      path: checkpoint.path + "/" + name, json: try SentencePooling.json(name, checkpoint))
+      path: checkpoint.path + "/" + name, json: try checkpoint.sideJSON(name))
     let inputs = try reader.size("in_features"), outputs = try reader.size("out_features")
     guard inputs == width else {
       throw reader.wrong("in_features", .integer(inputs), expected: "\(width), what it is given")

@@ -34,7 +34,7 @@ struct SentencePooling {
       maximumTokens = nil
       return
     }
-    guard let modules = try Self.json("modules.json", checkpoint).array else {
+    guard let modules = try checkpoint.sideJSON("modules.json").array else {
       throw CheckpointError(
         path: checkpoint.path + "/modules.json", .missing(key: "modules", expected: "a list"))
     }
@@ -71,7 +71,7 @@ struct SentencePooling {
       ("sentence_bert_config.json", "max_seq_length"),
       ("tokenizer_config.json", "model_max_length"),
     ] where checkpoint.sideFileNames.contains(file) {
-      if let length = try json(file, checkpoint)[key]?.integer { return length }
+      if let length = try checkpoint.sideJSON(file)[key]?.integer { return length }
     }
     return nil
   }
@@ -79,7 +79,7 @@ struct SentencePooling {
   private static func mode(
     _ name: String, _ checkpoint: any Checkpoint
   ) throws(CheckpointError) -> Mode {
-    let json = try json(name, checkpoint)
+    let json = try checkpoint.sideJSON(name)
     if let mode = json["pooling_mode"]?.string {
       switch mode {
       case "mean": return .mean
@@ -101,20 +101,6 @@ struct SentencePooling {
         .unsupported("the pooling \(chosen.map(\.0)); one of mean, cls and max is"))
     }
     return mode
-  }
-
-  static func json(
-    _ name: String, _ checkpoint: any Checkpoint
-  ) throws(CheckpointError) -> JSONValue {
-    let path = checkpoint.path + "/" + name
-    guard let bytes = try? checkpoint.sideFile(name) else {
-      throw CheckpointError(path: path, .missingFile(name))
-    }
-    do throws(JSONError) {
-      return try JSONValue(parsing: bytes)
-    } catch {
-      throw CheckpointError(path: path, .badHeader(error))
-    }
   }
 
   /// One vector a sequence.

@@ -23,6 +23,16 @@ public struct VectorParameter {
     set = { owner[keyPath: path] = $0 }
   }
 
+  /// Weight and bias of a norm.
+  static func of<Owner: AnyObject>(
+    _ norm: LayerNorm, _ owner: Owner, _ path: ReferenceWritableKeyPath<Owner, LayerNorm>
+  ) -> [VectorParameter] {
+    [
+      VectorParameter(norm.name + ".weight", owner, path.appending(path: \.weight)),
+      VectorParameter(norm.name + ".bias", owner, path.appending(path: \.bias)),
+    ]
+  }
+
   /// The bias of a layer that has one.
   init(biasOf layer: Linear) {
     name = layer.biasName

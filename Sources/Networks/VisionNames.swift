@@ -32,8 +32,9 @@ struct VisionLayout {
   let headSize: Int
   let hasProjectionBias: Bool
   let hasPatchBias: Bool
-  /// Values of a patch in the order channels, rows, columns; otherwise rows, columns, channels.
-  let hasChannelsFirst: Bool
+  /// Whether the patches' weight is a convolution's, `[width, channels, rows, columns]`; otherwise it is the matrix
+  /// `[width, rows * columns * channels]`.
+  let storesConvolution: Bool
   let activation: Activation
   let epsilon: Float
   let output: SampleOutput
@@ -117,7 +118,7 @@ extension VisionLayout {
     headSize = width / heads
     hasProjectionBias = isClip ? true : try reader.flag("qkv_bias", default: true)
     hasPatchBias = !isClip
-    hasChannelsFirst = true
+    storesConvolution = true
     activation = try reader.activation("hidden_act", default: isClip ? "quick_gelu" : "gelu")
     epsilon = Float(try reader.number("layer_norm_eps", default: isClip ? 1e-5 : 1e-12))
     output = head == "classifier" ? .logits : .values
@@ -131,7 +132,7 @@ extension VisionLayout {
     let name = "preprocessor_config.json"
     let half = SampleNormalization(mean: [0.5], deviation: [0.5])
     guard checkpoint.sideFileNames.contains(name) else { return half }
-    let json = try SentencePooling.json(name, checkpoint)
+    let json = try checkpoint.sideJSON(name)
     guard json["do_normalize"]?.bool != false else { return SampleNormalization() }
     let mean = (json["image_mean"]?.array ?? []).compactMap(\.number).map { Float($0) }
     let deviation = (json["image_std"]?.array ?? []).compactMap(\.number).map { Float($0) }
@@ -181,7 +182,7 @@ extension VisionLayout {
     headSize = 64
     hasProjectionBias = false
     hasPatchBias = true
-    hasChannelsFirst = false
+    storesConvolution = false
     activation = .gelu
     epsilon = 1e-5
     output = .logits

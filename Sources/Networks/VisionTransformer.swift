@@ -21,7 +21,7 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
   public let sublayers: [any Sublayer]
   /// Tensors that the graph reads, or knows and leaves alone.
   public let tensorNames: Set<String>
-  /// `[width, values of a patch]`.
+  /// The convolution that makes a vector of each patch.
   private let patches: Linear
   /// `[1 + patches, width]`, the first the class token's.
   private let positions: Matrix
@@ -80,12 +80,8 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
       parts.leaveAlone([name])
       return try checkpoint.floats(name, shape: shape)
     }
-    let values = l.patch * l.patch * l.picture.channels
-    let patchWeights = try floats(names.patches + ".weight", width * values)
-    patches = Linear(
-      name: l.root + names.patches,
-      matrix: DenseMatrix(Matrix(rows: width, columns: values, values: patchWeights)),
-      bias: l.hasPatchBias ? try floats(names.patches + ".bias", width) : nil)
+    patches = try Self.patches(l, checkpoint)
+    parts.leaveAlone([patches.weightName] + (l.hasPatchBias ? [patches.biasName] : []))
     classToken = try floats(names.classToken, width)
     positions = Matrix(
       rows: l.patchCount + 1, columns: width,
@@ -136,17 +132,13 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
   }
 
   /// The norms outside the branches.
-  public var outerVectors: [VectorParameter] {
-    [
-      VectorParameter(finalNorm.name + ".weight", self, \.finalNorm.weight),
-      VectorParameter(finalNorm.name + ".bias", self, \.finalNorm.bias),
-    ]
-  }
+  public var outerVectors: [VectorParameter] { VectorParameter.of(finalNorm, self, \.finalNorm) }
 
   /// The stream before the first branch: for each picture the class token, then its patches by rows.
   public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
+    guard let pixels = batch.features else { preconditionFailure("a batch without pictures") }
     let count = layout.patchCount + 1, width = layout.width, samples = batch.sequences.count
-    let projected = patches.apply(cut(batch))
+    let projected = patches.apply(pixels)
     var hidden = Matrix(rows: samples * count, columns: width)
     for sample in 0..<samples {
       for token in 0..<count {
@@ -164,32 +156,30 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
     return batch.tape.map { $0.leaf(hidden) { _, _ in } } ?? hidden
   }
 
-  /// The patches of all pictures, `[pictures * patches, values of a patch]`.
-  private func cut(_ batch: TokenBatch) -> Matrix {
-    guard let pixels = batch.features else { preconditionFailure("a batch without pictures") }
-    let side = layout.patch, channels = layout.picture.channels
-    let columns = layout.picture.dimensions[1]
-    let across = columns / side, down = layout.picture.dimensions[0] / side
-    var result = Matrix(
-      rows: batch.sequences.count * across * down, columns: side * side * channels)
-    for (sample, sequence) in batch.sequences.enumerated() {
-      for patch in 0..<across * down {
-        let top = patch / across * side, left = patch % across * side
-        let row = (sample * across * down + patch) * result.columns
-        for y in 0..<side {
-          for x in 0..<side {
-            let pixel = (sequence.lowerBound + (top + y) * columns + left + x) * channels
-            for channel in 0..<channels {
-              let place =
-                layout.hasChannelsFirst
-                ? (channel * side + y) * side + x : (y * side + x) * channels + channel
-              result.values[row + place] = pixels.values[pixel + channel]
-            }
-          }
-        }
-      }
+  /// A convolution whose windows lie side by side: stored as one, or, by vit-pytorch, as its matrix.
+  private static func patches(
+    _ l: VisionLayout, _ checkpoint: any Checkpoint
+  ) throws(CheckpointError) -> Linear {
+    let name = l.root + l.names.patches, weight = name + ".weight"
+    let channels = l.picture.channels, side = (y: l.patch, x: l.patch)
+    guard
+      let geometry = PatchGeometry(
+        height: l.picture.dimensions[0], width: l.picture.dimensions[1], channels: channels,
+        kernel: side, stride: side),
+      let layout = MatrixLayout(
+        shape: [l.width, channels, l.patch, l.patch], axes: [0, 2, 3, 1])
+    else {
+      throw CheckpointError(
+        path: checkpoint.path, tensor: weight,
+        .unsupported("patches of \(l.patch) pixels of \(l.picture)"))
     }
-    return result
+    return Linear(
+      name: name,
+      matrix: l.storesConvolution
+        ? try checkpoint.weight(weight, layout: layout)
+        : try checkpoint.weight(weight, outputs: l.width, inputs: layout.inputs),
+      bias: l.hasPatchBias ? try checkpoint.vector(name + ".bias", count: l.width) : nil,
+      layout: l.storesConvolution ? layout : nil, windows: ImageWindows(geometry))
   }
 
   /// The logits, or the embedding, of the class token.

@@ -119,6 +119,15 @@ public struct Matrix: Sendable, Equatable {
     return result
   }
 
+  /// Every value times a factor.
+  public func scaled(by factor: Float) -> Matrix {
+    var result = changedCopy(with: self) { part, _ in
+      for i in part.indices { part[i] *= factor }
+    }
+    result.record = GradientRecord(of: [record]) { gradient, _ in [gradient.scaled(by: factor)] }
+    return result
+  }
+
   /// The matrices' rows, one under the other; all have the same width.
   public static func stack(_ parts: [Matrix]) -> Matrix {
     var values: [Float] = []

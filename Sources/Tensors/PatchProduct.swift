@@ -29,7 +29,7 @@ extension LinearOperator {
     let images = geometry.images(in: x), inputs = inputs, outputs = outputs
     let width = PanelProduct.width, own = outputs / groups
     let panels = (own + width - 1) / width, panelLength = inputs * width
-    var packed = [Float](repeating: 0, count: groups * panels * panelLength)
+    var packed = [Float](unwritten: groups * panels * panelLength)
     ParallelLoop.overRows(of: &packed, rowLength: panelLength, blockRows: 1) { index, panel in
       let group = index.lowerBound / panels, first = index.lowerBound % panels * width
       let rows = group * own + first..<group * own + min(first + width, own)
@@ -44,9 +44,7 @@ extension LinearOperator {
     let blockRows = max(24, min(240, (1 << 16) / inputs / 24 * 24))
     ParallelLoop.overRows(of: &result.values, rowLength: outputs, blockRows: blockRows) {
       rows, part in
-      var scratch = unsafe [Float](unsafeUninitializedCapacity: rows.count * inputs) {
-        $1 = rows.count * inputs
-      }
+      var scratch = [Float](unwritten: rows.count * inputs)
       for group in 0..<groups {
         var windows = scratch.mutableSpan
         x.unfold(geometry, rows, group: group, of: groups, into: &windows)

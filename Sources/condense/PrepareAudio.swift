@@ -1,5 +1,4 @@
 import ArgumentParser
-import JSONDocuments
 import Pipeline
 
 struct PrepareAudio: ParsableCommand {
@@ -27,14 +26,7 @@ struct PrepareAudio: ParsableCommand {
     let progress = common.start()
     let array = try FeatureArray(paths: sounds, bands: bands)
     let shape = try array.write(to: output) { progress.show("prepare", $0) }
-    if json {
-      let document: JSONValue = [
-        "shape": .array(shape.map { .integer($0) }),
-        "files": .array(array.files.map { .string($0) }),
-      ]
-      Terminal.print(document.indentedText)
-    } else if !common.quiet {
-      Terminal.print("\(output): " + shape.map(String.init).joined(separator: " x "))
-    }
+    Terminal.printArray(
+      output, shape: shape, files: array.files, json: json, isQuiet: common.quiet)
   }
 }

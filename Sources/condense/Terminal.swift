@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import JSONDocuments
 import Tensors
 
 /// What goes to the terminal: results on standard output, everything else on standard error.
@@ -20,6 +21,20 @@ enum Terminal {
 
   /// A line on standard output.
   static func print(_ line: String) { write(line + "\n", to: STDOUT_FILENO) }
+
+  /// An array that was made of files: one line, or a JSON document.
+  static func printArray(
+    _ path: String, shape: [Int], files: [String], json: Bool, isQuiet: Bool
+  ) {
+    if json {
+      let document: JSONValue = [
+        "shape": .array(shape.map { .integer($0) }), "files": .array(files.map { .string($0) }),
+      ]
+      print(document.indentedText)
+    } else if !isQuiet {
+      print("\(path): " + shape.map(String.init).joined(separator: " x "))
+    }
+  }
 
   /// The one line of an error.
   static func printError(_ message: String) { write("Error: \(message)\n", to: STDERR_FILENO) }

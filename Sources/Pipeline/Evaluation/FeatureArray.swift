@@ -13,20 +13,8 @@ public struct FeatureArray {
 
   /// - Parameter paths: WAV files, and folders whose `.wav` files are taken by name.
   public init(paths: [String], bands: Int) throws {
-    var files: [String] = []
-    for path in paths {
-      guard FilePath.kind(of: path) == .folder else {
-        files.append(path)
-        continue
-      }
-      let names = try FilePath.names(in: path).filter { $0.lowercased().hasSuffix(".wav") }
-      guard !names.isEmpty else {
-        throw CheckpointError(
-          path: path, .badValue(found: "a folder without sounds", expected: "WAV files"))
-      }
-      files += names.sorted().map { FilePath.join(path, $0) }
-    }
-    self.files = files
+    files = try SampleFiles.find(
+      paths, endings: [".wav"], found: "a folder without sounds", expected: "WAV files")
     self.bands = bands
   }
 

@@ -18,22 +18,9 @@ public struct PictureArray {
   ///   - paths: Files, and folders whose `.png`, `.jpg` and `.jpeg` files are taken by name.
   ///   - preparation: A `preprocessor_config.json`, or a checkpoint folder or a bundle that has one.
   public init(paths: [String], preparation path: String) throws {
-    var files: [String] = []
-    for path in paths {
-      guard FilePath.kind(of: path) == .folder else {
-        files.append(path)
-        continue
-      }
-      let names = try FilePath.names(in: path).filter { name in
-        [".png", ".jpg", ".jpeg"].contains { name.lowercased().hasSuffix($0) }
-      }
-      guard !names.isEmpty else {
-        throw CheckpointError(
-          path: path, .badValue(found: "a folder without pictures", expected: "PNG or JPEG files"))
-      }
-      files += names.sorted().map { FilePath.join(path, $0) }
-    }
-    self.files = files
+    files = try SampleFiles.find(
+      paths, endings: [".png", ".jpg", ".jpeg"], found: "a folder without pictures",
+      expected: "PNG or JPEG files")
     let name = "preprocessor_config.json"
     if path.hasSuffix(".json") {
       preparation = try PicturePreparation(try CheckpointFolder.json(at: path), path: path)
