@@ -34,7 +34,7 @@ public struct SampleSet: Sendable {
   }
 
   /// All samples in batches.
-  var batches: [TokenBatch] {
+  public var batches: [TokenBatch] {
     stride(from: 0, to: count, by: batchSamples).map { start in
       let end = min(start + batchSamples, count)
       return TokenBatch(

@@ -54,13 +54,17 @@ final class AdaptedWeight: TrainedWeight {
   func detach() { layer.matrix = base }
 
   func receive(_ gradient: ParameterGradient) {
-    guard case .product(let inputs, let outputs) = gradient else {
-      preconditionFailure("adapters stand beside linear layers")
+    switch gradient {
+    case .product(let inputs, let outputs):
+      let through = DenseMatrix(a).apply(to: inputs).scaled(by: scale)
+      left.addGradient(outputs.transposedProduct(through).values)
+      let back = DenseMatrix(b).applyTransposed(to: outputs).scaled(by: scale)
+      right.addGradient(back.transposedProduct(inputs).values)
+    case .matrix(let whole):
+      left.addGradient(DenseMatrix(a).apply(to: whole).scaled(by: scale).values)
+      right.addGradient(b.transposedProduct(whole).scaled(by: scale).values)
+    case .rows, .vector: preconditionFailure("adapters stand beside linear layers")
     }
-    let through = DenseMatrix(a).apply(to: inputs).scaled(by: scale)
-    left.addGradient(outputs.transposedProduct(through).values)
-    let back = DenseMatrix(b).applyTransposed(to: outputs).scaled(by: scale)
-    right.addGradient(back.transposedProduct(inputs).values)
   }
 
   func finishGradients() {}

@@ -15,6 +15,10 @@ public struct LossSums: Sendable, Equatable {
   public var representation = 0.0
   /// Σ weight.
   public var weight = 0.0
+  /// Tokens whose prediction counts, or samples.
+  public var units = 0
+  /// Σ weight of samples whose likeliest label is the right one; nil for texts, and without labels.
+  public var rightLabels: Double?
 
   /// Nothing yet.
   public init() {}
@@ -24,6 +28,8 @@ public struct LossSums: Sendable, Equatable {
     text += other.text
     representation += other.representation
     weight += other.weight
+    units += other.units
+    if let right = other.rightLabels { rightLabels = (rightLabels ?? 0) + right }
   }
 }
 
@@ -119,6 +125,7 @@ struct DistillationObjective {
       }
     }
     for row in total.withLock({ $0 }) { sums.add(row) }
+    sums.units = windows.reduce(0) { $0 + $1.rows.count }
     return sums
   }
 
@@ -134,8 +141,8 @@ struct DistillationObjective {
     }
     sums.weight = window.weight
     let label = Int(window.tokens[position + 1])
-    let divergenceWeight = options.targets == .text ? 0 : options.divergenceWeight
-    let usesText = options.targets == .text ? 1 : options.textWeight
+    let divergenceWeight = options.targets.areHard ? 0 : options.divergenceWeight
+    let usesText = options.targets.areHard ? 1 : options.textWeight
     let a = Float(window.weight * divergenceWeight), b = Float(window.weight * usesText)
     // The text's loss is measured even where it does not count.
     if divergenceWeight == 0 {

@@ -48,7 +48,7 @@ extension Divergence {
           tokens: log.topTokens[used], probabilities: probabilities,
           other: other),
         temperature: temperature)
-    case .full, .text: break
+    case .full, .text, .labels: break
     }
     // Nothing but the token itself: sequence-level distillation (Kim and Rush, arXiv:1606.07947).
     return apply(

@@ -122,6 +122,8 @@ public enum DistillationError: Error, Sendable, Equatable, CustomStringConvertib
   case untrainableEncoding(name: String, encoding: String)
   /// A student and a teacher, or a log, over different vocabularies.
   case vocabularyMismatch(student: Int, teacher: Int)
+  /// A student and a teacher, or a log, that give other numbers for a sample.
+  case outputMismatch(student: Int, teacher: Int)
   /// The loss is no number any more.
   case diverged(step: Int)
   /// A log or a text holds fewer windows than one batch and the validation need.
@@ -147,10 +149,12 @@ public enum DistillationError: Error, Sendable, Equatable, CustomStringConvertib
       "tensor '\(name)' is stored as \(encoding), whose codes cannot be trained (intB-gN, intB-channel, TQ1_0 and TQ2_0 can)"
     case .vocabularyMismatch(let student, let teacher):
       "the student has \(student) tokens, the teacher \(teacher): distributions cannot be compared"
+    case .outputMismatch(let student, let teacher):
+      "the student gives \(student) numbers for a sample, the teacher \(teacher): they cannot be compared"
     case .diverged(let step):
       "the loss is not finite at step \(step): use a smaller --learning-rate"
     case .tooFewWindows(let found, let needed):
-      "\(found) windows are too few: a batch and the validation need \(needed); give more text or a smaller --batch"
+      "\(found) windows or samples are too few: a batch and the validation need \(needed); give more of them or a smaller --batch"
     case .needsTeacher(let what): what
     case .noImprovement(let input, let best):
       "training did not improve the student: validation \(best), the input has \(input); nothing was written"

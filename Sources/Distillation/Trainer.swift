@@ -25,13 +25,16 @@ public struct TrainingPoint: Sendable, Equatable {
 public struct ValidationPoint: Sendable, Equatable {
   /// The mean divergence at T = 1; 0 where nothing is known of a teacher.
   public var divergence: Double
-  /// Nats a token of text.
+  /// Nats a token of text, or a label.
   public var text: Double
+  /// The share of samples whose likeliest label is the right one; nil for texts, and without labels.
+  public var accuracy: Double?
 
   /// A point.
-  public init(divergence: Double, text: Double) {
+  public init(divergence: Double, text: Double, accuracy: Double? = nil) {
     self.divergence = divergence
     self.text = text
+    self.accuracy = accuracy
   }
 
   /// exp(text).
@@ -83,66 +86,58 @@ public struct TrainingOutcome: Sendable, Equatable {
 /// Trains a model.
 public final class Trainer {
   private let model: TrainedModel
-  private let network: any LanguageModel
-  private let source: any TrainingSource
+  private let task: any TrainingTask
   private let options: TrainingOptions
   private let order: TrainingOrder
-  private var objective: DistillationObjective
   private let parameters: [TrainedParameter]
   private let optimizer: any Optimizer
   private let schedule: LearningRateSchedule
-  private let validationWindows: [TrainingWindow]
+  /// Tokens or samples of a step.
+  private let unitsOfStep: Int
   /// Where the state of the run is kept; nil keeps it nowhere.
   private let store: TrainingStore?
   private var state: TrainingState
 
-  /// Tokens of a step that are predicted.
-  private var windowsOfStep: Int { options.batch * options.accumulation }
+  /// Windows or samples of a step.
+  private var itemsOfStep: Int { options.batch * options.accumulation }
 
-  /// A trainer.
+  /// A trainer of a language model.
   ///
   /// - Parameters:
   ///   - teacher: Runs beside the student for `full` targets and losses on the inside.
   ///   - store: Where the state is kept between interruptions.
-  public init(
+  public convenience init(
     _ model: TrainedModel, source: any TrainingSource, teacher: (any LanguageModel)?,
     options: TrainingOptions, store: TrainingStore? = nil
   ) throws {
-    guard let network = model.network as? any LanguageModel else {
-      throw DistillationError.notALanguageModel(family: model.network.family)
-    }
-    if let teacher, teacher.vocabularySize != network.vocabularySize {
-      throw DistillationError.vocabularyMismatch(
-        student: network.vocabularySize, teacher: teacher.vocabularySize)
-    }
+    try self.init(
+      model,
+      task: LanguageTask(model.network, source: source, teacher: teacher, options: options),
+      options: options, store: store)
+  }
+
+  /// A trainer.
+  ///
+  /// - Parameter store: Where the state is kept between interruptions.
+  public init(
+    _ model: TrainedModel, task: any TrainingTask, options: TrainingOptions,
+    store: TrainingStore? = nil
+  ) throws {
+    var task = task
     self.model = model
-    self.network = network
-    self.source = source
     self.options = options
     self.store = store
-    order = try TrainingOrder(
-      count: source.count, validation: options.validationWindows,
+    let order = try TrainingOrder(
+      count: task.count, validation: options.validationWindows,
       batch: options.batch * options.accumulation, seed: options.seed)
-    validationWindows = try source.windows(order.validation)
-    objective = DistillationObjective(options: options, teacher: teacher)
-    var parameters = model.parameters
-    for (index, loss) in options.representations.enumerated() {
-      guard case .stream(let layer, _, _) = loss, let teacher else { continue }
-      let own = network.embedding.matrix.inputs, other = teacher.embedding.matrix.inputs
-      if own == other { continue }
-      var stream = RandomStream(seed: options.seed, name: "projection of layer \(layer)")
-      let size = 1 / Double(own).squareRoot()
-      let projection = TrainedParameter(
-        "projection:\(index)", .matrix, rows: other, columns: own,
-        values: (0..<other * own).map { _ in Float(stream.gaussian() * size) })
-      objective.projections[index] = projection
-      parameters.append(projection)
-    }
-    self.parameters = parameters
+    let unit = try task.keepForValidation(order.validation)
+    self.order = order
+    self.task = task
+    parameters = model.parameters + task.parameters
     optimizer = options.optimizer.make(parameters, options)
-    let windowTokens = max(1, (validationWindows.first?.tokens.count ?? 2) - 1)
-    let stepTokens = windowTokens * options.batch * options.accumulation
-    let steps = max(1, (options.tokens + stepTokens - 1) / stepTokens)
+    unitsOfStep = unit * options.batch * options.accumulation
+    let units = options.epochs.map { $0 * order.count * unit } ?? options.tokens
+    let steps = max(1, (units + unitsOfStep - 1) / unitsOfStep)
     schedule = LearningRateSchedule(
       options.schedule, steps: steps, warmup: Int((options.warmup * Double(steps)).rounded(.up)),
       end: options.finalRate)
@@ -183,7 +178,7 @@ public final class Trainer {
       }
       try progress(
         TrainingProgress(
-          step: state.step, steps: schedule.steps, tokens: ran * tokensOfStep,
+          step: state.step, steps: schedule.steps, tokens: ran * unitsOfStep,
           elapsed: ContinuousClock.now - started, curve: state.curve, first: state.first,
           best: state.bestPoint))
     }
@@ -196,9 +191,6 @@ public final class Trainer {
 
   /// Steps between two points of the curve: about 200 points a run.
   private var curveSteps: Int { max(1, schedule.steps / 200) }
-  private var tokensOfStep: Int {
-    windowsOfStep * max(1, (validationWindows.first?.tokens.count ?? 2) - 1)
-  }
 
   private var isOver: Bool {
     guard let patience = options.patience else { return false }
@@ -212,10 +204,10 @@ public final class Trainer {
     for parameter in parameters { parameter.gradient = [] }
     model.attach()
     for part in 0..<options.accumulation {
-      let first = state.step * windowsOfStep + part * options.batch
-      let windows = try source.windows(order.windows(first..<first + options.batch))
-      sums.add(try objective.run(network, windows, observer: model))
-      state.tokens += windows.reduce(0) { $0 + $1.rows.count }
+      let first = state.step * itemsOfStep + part * options.batch
+      let found = try task.loss(of: order.items(first..<first + options.batch), observer: model)
+      sums.add(found)
+      state.tokens += found.units
     }
     model.detach()
     model.finishGradients()
@@ -248,31 +240,20 @@ public final class Trainer {
     return squares.reduce(0, +).squareRoot()
   }
 
-  /// The means over the validation windows, at T = 1 and without the losses on the inside.
+  /// The means over the validation items.
   private func validate() throws -> ValidationPoint {
     model.attach()
     defer { model.detach() }
-    var own = options
-    own.temperature = 1
-    own.divergence = .forward
-    own.representations = []
-    if own.targets != .text { own.divergenceWeight = 1 }
-    let objective = DistillationObjective(options: own, teacher: self.objective.teacher)
-    var sums = LossSums()
-    for start in stride(from: 0, to: validationWindows.count, by: options.batch) {
-      let windows = validationWindows[start..<min(start + options.batch, validationWindows.count)]
-      sums.add(
-        try objective.run(
-          network, windows.map { TrainingWindow(tokens: $0.tokens, log: $0.log, weight: 1) },
-          observer: nil))
-    }
+    let sums = try task.validation()
     let weight = max(1, sums.weight)
-    return ValidationPoint(divergence: sums.divergence / weight, text: sums.text / weight)
+    return ValidationPoint(
+      divergence: sums.divergence / weight, text: sums.text / weight,
+      accuracy: sums.rightLabels.map { $0 / weight })
   }
 
   /// What a validation is judged by: the divergence, or the text where that alone is trained on.
   public static func score(_ point: ValidationPoint, _ options: TrainingOptions) -> Double {
-    options.targets == .text || options.divergenceWeight == 0 ? point.text : point.divergence
+    options.targets.areHard || options.divergenceWeight == 0 ? point.text : point.divergence
   }
 
   private func finishPoint(_ length: Double, validation: ValidationPoint?) {

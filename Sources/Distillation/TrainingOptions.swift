@@ -11,17 +11,24 @@ public enum DistillationTargets: String, Sendable, CaseIterable {
   case topK = "top-k"
   /// The exact top k of a log, renormalized: biased, for comparison.
   case topKRenormalized = "top-k-renormalized"
-  /// The whole distribution of a teacher that runs beside the student.
+  /// The whole distribution: of a teacher that runs beside the student, or of a log of samples.
   case full
   /// The text alone.
   case text
+  /// The labels of samples alone.
+  case labels
+
+  /// Whether there is nothing but right answers.
+  public var areHard: Bool { self == .text || self == .labels }
 }
 
 /// The options of training.
 public struct TrainingOptions: Sendable, Equatable {
   /// Tokens to train on; texts and logs are read again when they are shorter.
   public var tokens = 2_000_000
-  /// Windows of a batch that runs through the network at once.
+  /// Passes over samples, in place of tokens; nil for texts.
+  public var epochs: Int?
+  /// Windows or samples of a batch that runs through the network at once.
   public var batch = 8
   /// Batches whose gradients add up to one step.
   public var accumulation = 1
@@ -53,13 +60,13 @@ public struct TrainingOptions: Sendable, Equatable {
   public var temperature = 1.0
   /// The weight of the divergence.
   public var divergenceWeight = 1.0
-  /// The weight of the cross-entropy on the text.
+  /// The weight of the cross-entropy on the text, or on the labels.
   public var textWeight = 0.0
   /// Losses on the inside of the network.
   public var representations: [RepresentationLoss] = []
   /// The weight of each log or text, in their order; all 1 when empty.
   public var sourceWeights: [Double] = []
-  /// Windows that are kept for validation.
+  /// Windows or samples that are kept for validation.
   public var validationWindows = 64
   /// Validations of a run, the one before it not counted.
   public var validations = 10
@@ -75,6 +82,18 @@ public struct TrainingOptions: Sendable, Equatable {
   /// The defaults.
   public init() {}
 
+  /// The defaults for networks over samples.
+  ///
+  /// - Parameter epochs: Passes over the samples; 20 when nil.
+  public static func forSamples(epochs: Int? = nil) -> TrainingOptions {
+    var options = TrainingOptions()
+    options.epochs = epochs ?? 20
+    options.batch = 64
+    options.validationWindows = 512
+    options.targets = .full
+    return options
+  }
+
   /// The peak learning rate that suits what is trained. Lion's steps have one size, so that they are a fifth.
   public static func learningRate(_ parts: TrainedParts, _ optimizer: OptimizerName) -> Double {
     let rate =
@@ -89,7 +108,11 @@ public struct TrainingOptions: Sendable, Equatable {
   /// The resolved options that the result depends on.
   public var json: JSONValue {
     var object = JSONObject()
-    object["tokens"] = .integer(tokens)
+    if let epochs {
+      object["epochs"] = .integer(epochs)
+    } else {
+      object["tokens"] = .integer(tokens)
+    }
     object["batch"] = .integer(batch)
     object["accumulation"] = .integer(accumulation)
     object["optimizer"] = .string(optimizer.rawValue)

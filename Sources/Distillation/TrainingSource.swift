@@ -68,9 +68,9 @@ public struct LogSource: TrainingSource {
   }
 }
 
-/// Which windows a run sees when: validation first, then passes over the rest, each in an order of its own.
+/// Which items a run sees when: validation first, then passes over the rest, each in an order of its own.
 struct TrainingOrder {
-  /// Windows of the validation.
+  /// Items of the validation.
   let validation: [Int]
   private let training: [Int]
   private let seed: UInt64
@@ -86,12 +86,12 @@ struct TrainingOrder {
     self.seed = seed
   }
 
-  /// Windows a pass has.
+  /// Items a pass has.
   var count: Int { training.count }
 
-  /// The windows at places of the run, counted from its start.
-  func windows(_ places: Range<Int>) -> [Int] {
-    var result: [Int] = []
+  /// The items at places of the run, counted from its start.
+  func items(_ places: Range<Int>) -> [TrainingItem] {
+    var result: [TrainingItem] = []
     var pass = -1
     var order: [Int] = []
     for place in places {
@@ -100,7 +100,7 @@ struct TrainingOrder {
         var stream = RandomStream(seed: seed, name: "order of pass \(pass)")
         order = stream.permutation(training.count)
       }
-      result.append(training[order[place % training.count]])
+      result.append(TrainingItem(index: training[order[place % training.count]], pass: pass))
     }
     return result
   }

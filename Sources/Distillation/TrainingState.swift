@@ -61,15 +61,21 @@ public struct TrainingState {
 }
 
 extension ValidationPoint {
-  /// Keys `divergence` and `text`.
-  public var json: JSONValue { ["divergence": .number(divergence), "text": .number(text)] }
+  /// Keys `divergence` and `text`, and `accuracy` where labels are known.
+  public var json: JSONValue {
+    var object = JSONObject()
+    object["divergence"] = .number(divergence)
+    object["text"] = .number(text)
+    if let accuracy { object["accuracy"] = .number(accuracy) }
+    return .object(object)
+  }
 
   /// Reads what `json` gives.
   public init?(json: JSONValue) {
     guard let divergence = json["divergence"]?.number, let text = json["text"]?.number else {
       return nil
     }
-    self.init(divergence: divergence, text: text)
+    self.init(divergence: divergence, text: text, accuracy: json["accuracy"]?.number)
   }
 }
 

@@ -161,6 +161,15 @@ public struct SampleArray: Sendable {
     return Matrix(rows: samples.count * shape.rows, columns: shape.channels, values: values)
   }
 
+  /// What the network reads where the array has 0, a value for each channel, or one for all.
+  func zero(_ normalization: SampleNormalization) -> [Float] {
+    if tensor.dtype.isFloat { return [0] }
+    return (0..<max(normalization.mean.count, normalization.deviation.count)).map { channel in
+      -normalization.mean[channel % normalization.mean.count]
+        / normalization.deviation[channel % normalization.deviation.count]
+    }
+  }
+
   /// The labels in a file of as many integers.
   public static func labels(path: String, count: Int, below limit: Int) throws -> [Int] {
     let file = try NumPyArrayFormat.open(path)

@@ -36,6 +36,30 @@ extension Matrix {
     return result
   }
 
+  /// A copy of some columns, in any order, without a record.
+  public func selectingColumns(_ columns: [Int]) -> Matrix {
+    precondition(columns.allSatisfy { (0..<self.columns).contains($0) })
+    let width = self.columns
+    var result = Matrix(unwrittenRows: rows, columns: columns.count)
+    ParallelLoop.overRows(
+      of: &result.values, rowLength: columns.count, blockRows: max(1, 8192 / max(1, columns.count))
+    ) { rows, part in
+      for (index, row) in rows.enumerated() {
+        for (place, column) in columns.enumerated() {
+          part[index * columns.count + place] = values[row * width + column]
+        }
+      }
+    }
+    return result
+  }
+
+  /// A copy of some rows, in any order, without a record.
+  public func selectingRows(_ rows: [Int]) -> Matrix {
+    precondition(rows.allSatisfy { (0..<self.rows).contains($0) })
+    return Matrix(
+      rows: rows.count, columns: columns, values: rows.flatMap { values[range(ofRow: $0)] })
+  }
+
   /// The matrices' columns, one beside the other; all have the same rows.
   public static func sideBySide(_ parts: [Matrix]) -> Matrix {
     if parts.count == 1 { return parts[0] }

@@ -8,11 +8,15 @@ import Pipeline
 final class CurveTable {
   private let isQuiet: Bool
   private let options: TrainingOptions
+  /// Of samples: whether there are labels; nil for texts.
+  private let hasLabels: Bool?
   private var shown = 0
+  private var unit: String { hasLabels == nil ? "tokens" : "samples" }
 
-  init(isQuiet: Bool, options: TrainingOptions) {
+  init(isQuiet: Bool, options: TrainingOptions, hasLabels: Bool?) {
     self.isQuiet = isQuiet
     self.options = options
+    self.hasLabels = hasLabels
   }
 
   /// What stands beside the progress.
@@ -23,13 +27,13 @@ final class CurveTable {
     if let point = report.curve.last {
       parts.append("loss " + Figures.text(Self.loss(point, options), 4))
     }
-    if options.targets != .text { parts.append("KL " + Figures.text(report.best.divergence, 4)) }
-    parts.append("\(Int(rate)) tokens/s")
+    if !options.targets.areHard { parts.append("KL " + Figures.text(report.best.divergence, 4)) }
+    parts.append("\(Int(rate)) \(unit)/s")
     return parts.joined(separator: ", ")
   }
 
   private static func loss(_ point: TrainingPoint, _ options: TrainingOptions) -> Double {
-    options.targets == .text
+    options.targets.areHard
       ? point.text
       : options.divergenceWeight * point.divergence + options.textWeight * point.text
         + point.representation
@@ -39,7 +43,10 @@ final class CurveTable {
   func add(_ report: TrainingProgress) {
     guard !isQuiet else { return }
     if shown == 0 {
-      Terminal.print("   step      tokens   train loss   valid KL   valid ppl   rate")
+      Terminal.print(
+        hasLabels == nil
+          ? "   step      tokens   train loss   valid KL   valid ppl   rate"
+          : "   step     samples   train loss   valid KL   valid acc   rate")
       line(0, 0, nil, report.first, 0)
     }
     for point in report.curve {
@@ -60,9 +67,15 @@ final class CurveTable {
       right("\(step)", 7) + right("\(tokens)", 12)
         + right(loss.map { Figures.text($0, 4) } ?? "-", 13)
         + right(
-          options.targets == .text ? "-" : Figures.text(validation.divergence, 5), 11)
-        + right(Figures.text(validation.perplexity, 3), 12) + "   "
+          options.targets.areHard ? "-" : Figures.text(validation.divergence, 5), 11)
+        + right(quality(validation), 12) + "   "
         + Figures.text(rate, 6))
+  }
+
+  /// The perplexity, or the accuracy where there are labels.
+  private func quality(_ point: ValidationPoint) -> String {
+    guard hasLabels != nil else { return Figures.text(point.perplexity, 3) }
+    return point.accuracy.map { Figures.text(100 * $0, 2) + " %" } ?? "-"
   }
 
   /// Shows a block that was tuned by itself.
@@ -84,12 +97,15 @@ final class CurveTable {
     let early = outcome.steps < outcome.planned ? ", stopped early" : ""
     Terminal.print(
       "best at step \(outcome.bestStep) of \(outcome.steps)\(early): "
-        + (options.targets == .text
+        + (options.targets.areHard
           ? ""
           : "KL \(Figures.text(outcome.first.divergence, 5)) -> "
             + "\(Figures.text(outcome.best.divergence, 5)), ")
-        + "perplexity \(Figures.text(outcome.first.perplexity, 3)) -> "
-        + "\(Figures.text(outcome.best.perplexity, 3)), \(result.parameters) parameters trained"
+        + (hasLabels == false
+          ? ""
+          : (hasLabels == nil ? "perplexity " : "accuracy ")
+            + "\(quality(outcome.first)) -> \(quality(outcome.best)), ")
+        + "\(result.parameters) parameters trained"
     )
     Terminal.print("wrote \(output)")
   }

@@ -23,6 +23,7 @@ struct Distill: ParsableCommand {
     parsing: .upToNextOption,
     help: ArgumentHelp("Text to learn from, where there are no logs.", valueName: "file"))
   var text: [String] = []
+  @OptionGroup(title: "Networks over pictures") var samples: SampleTrainingOptions
   @Option(help: ArgumentHelp("A teacher that runs beside the student.", valueName: "checkpoint"))
   var teacher: String?
   @Option(help: "What is trained: all, adapters, scales or quantized (default: all).")
@@ -82,8 +83,10 @@ struct Distill: ParsableCommand {
     request.keepsZeros = keepZeros
     request.start = start
     request.studentConfiguration = studentConfig
+    try samples.apply(to: &request)
     try training.apply(to: &request)
     try loss.apply(to: &request)
+    try samples.finish(&request, training, loss)
     if train != .adapters, training.rank != nil || training.alpha != nil {
       throw ValidationError("--rank and --alpha are for --train adapters")
     }
@@ -131,7 +134,9 @@ struct Distill: ParsableCommand {
         reference: teacher.map { try source.open($0) } ?? checkpoint)
     var drift: MeasuredDrift?
     let files = try LossCurveFiles(csv: curve, tensorboard: tensorboard)
-    let table = CurveTable(isQuiet: common.quiet || json, options: request.training)
+    let table = CurveTable(
+      isQuiet: common.quiet || json, options: request.training,
+      hasLabels: request.images.isEmpty ? nil : !request.labels.isEmpty)
     let result = try stage.run(
       output: output, force: force,
       complete: { drift = try measure?.writeDrift(of: $0) { progress.show("measure", $0) } },

@@ -7,7 +7,7 @@ public import Tensors
 struct DistillLossOptions: ParsableArguments {
   @Option(
     help:
-      "What is compared: samples, top-k or top-k-renormalized of a log, full with --teacher, or text alone (default: samples with logs, full with a teacher, else text)."
+      "What is compared: samples, top-k or top-k-renormalized of a log, full with --teacher, or text alone (default: samples with logs, full with a teacher, else text); of pictures full or labels."
   )
   var targets: DistillationTargets?
   @Option(help: "forward, reverse or jensen-shannon divergence (default: forward).")
@@ -37,7 +37,10 @@ struct DistillLossOptions: ParsableArguments {
   func apply(to request: inout DistillRequest) throws {
     var options = request.training
     options.targets =
-      targets ?? (!request.logs.isEmpty ? .samples : request.teacher != nil ? .full : .text)
+      targets
+      ?? (request.images.isEmpty
+        ? !request.logs.isEmpty ? .samples : request.teacher != nil ? .full : .text
+        : !request.logs.isEmpty || request.teacher != nil ? .full : .labels)
     let beta = beta ?? 0.5
     guard beta > 0, beta < 1 else {
       throw ValidationError("--beta is \(beta); it must lie between 0 and 1")
@@ -54,7 +57,7 @@ struct DistillLossOptions: ParsableArguments {
     guard options.temperature > 0, options.temperature.isFinite else {
       throw ValidationError("--temperature is \(options.temperature); it must be above 0")
     }
-    options.textWeight = textWeight ?? 0
+    options.textWeight = textWeight ?? options.textWeight
     options.divergenceWeight = divergenceWeight ?? 1
     let inside = try streams.map(Self.stream) + relations.map(Self.relation)
     options.representations = inside
@@ -100,7 +103,8 @@ struct TrainingArguments: ParsableArguments {
   @Option(help: ArgumentHelp("Tokens to train on (default: 2M).", valueName: "count"))
   var tokens: String?
   @Option(help: "Tokens of a window of text; a log has its own (default: 256).") var context: Int?
-  @Option(help: "Windows that run through the network at once (default: 8).") var batch: Int?
+  @Option(help: "Windows that run through the network at once (default: 8; of pictures: 64).")
+  var batch: Int?
   @Option(help: "Batches whose gradients add up to one step (default: 1).") var accumulation: Int?
   @Option(help: "adamw, lion or muon (default: adamw).") var optimizer: OptimizerName?
   @Option(
@@ -118,7 +122,8 @@ struct TrainingArguments: ParsableArguments {
   @Option(help: "adapters: rank (default: 16).") var rank: Int?
   @Option(help: "adapters: the factors' product counts alpha / rank (default: the rank).")
   var alpha: Double?
-  @Option(help: "Windows kept for validation (default: 64).") var validationWindows: Int?
+  @Option(help: "Windows kept for validation (default: 64; of pictures: 512).")
+  var validationWindows: Int?
   @Option(help: "Validations of a run (default: 10).") var validations: Int?
   @Option(help: "Stop after so many validations without a better one (default: never).")
   var patience: Int?
@@ -142,7 +147,7 @@ struct TrainingArguments: ParsableArguments {
   }
 
   func apply(to request: inout DistillRequest) throws {
-    var options = TrainingOptions()
+    var options = request.training
     if let tokens {
       guard let count = ByteSize.parse(tokens), count > 0 else {
         throw ValidationError("--tokens is '\(tokens)'; it must be a number such as 2M")

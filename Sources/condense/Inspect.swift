@@ -24,6 +24,10 @@ struct Inspect: ParsableCommand {
       Terminal.print(json ? log.json.indentedText : log.text)
       return
     }
+    if let log = try SampleLogSummary(path: input) {
+      Terminal.print(json ? log.json.indentedText : log.text)
+      return
+    }
     let checkpoint: any Checkpoint
     do {
       checkpoint = try AnyCheckpoint.open(input)

@@ -55,6 +55,7 @@ final class LayerTable {
           + (allocation.attempts == 1 ? "1 walk" : "\(allocation.attempts) walks"))
     }
     if let structure = result.structure { Self.show(structure) }
+    if let filters = result.filters { Self.show(filters) }
     if let bytes = result.untiedBytes {
       Terminal.print("head untied from the embedding: + \(bytes) bytes")
     }
@@ -90,6 +91,21 @@ final class LayerTable {
           100 * Double(structure.parametersAfter) / Double(structure.parametersBefore), 2) + " %")
   }
 
+  /// The channels of a smaller network over samples.
+  private static func show(_ filters: FilterOutcome) {
+    func share(_ before: Int, _ after: Int) -> String {
+      "\(before) → \(after), " + Figures.text(100 * Double(after) / Double(max(1, before)), 2)
+        + " %"
+    }
+    let before = filters.groups.reduce(0) { $0 + $1.before }
+    Terminal.print(
+      "filters \(before) → \(filters.groups.reduce(0) { $0 + $1.after }) in \(filters.groups.count) groups"
+    )
+    Terminal.print("parameters " + share(filters.parametersBefore, filters.parametersAfter))
+    Terminal.print(
+      "multiplications " + share(filters.multiplicationsBefore, filters.multiplicationsAfter))
+  }
+
   static func json(_ result: StageResult, drift: MeasuredDrift?) -> JSONValue {
     var object = JSONObject()
     object["schema"] = 1
@@ -102,6 +118,7 @@ final class LayerTable {
     }
     if let allocation = result.allocation { object["allocation"] = allocation.json }
     if let structure = result.structure { object["structure"] = structure.json }
+    if let filters = result.filters { object["filters"] = filters.json }
     if let bytes = result.untiedBytes { object["untied_head_bytes"] = .integer(bytes) }
     if let drift { object["drift"] = drift.json }
     return .object(object)

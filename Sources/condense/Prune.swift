@@ -14,7 +14,8 @@ struct Prune: ParsableCommand {
       included. Weights that are zero already stay zero and count. The sparsity is reached to the weight. \
       An interrupted run resumes when the same command runs again. \
       With --target-parameters, --heads, --ffn, --width or --layers whole parts of the network go instead, and the \
-      result is an ordinary smaller model; --branches takes single attentions and MLPs, which no ordinary model lacks.
+      result is an ordinary smaller model; --branches takes single attentions and MLPs, which no ordinary model lacks. \
+      --filters makes networks over pictures smaller.
       """)
 
   @Argument(help: "A checkpoint folder or a bundle.") var input: String
@@ -200,13 +201,16 @@ struct Prune: ParsableCommand {
     return weights
   }
 
+  /// What is removed.
+  private func target() throws -> PruneRequest.Target {
+    if let filters = try structure.filterRequest(damping: damping) { return .filters(filters) }
+    if structure.isAsked { return .structure(try structure.request(damping: damping)) }
+    return isLowRank ? .rank(try rank()) : .weights(try weights())
+  }
+
   func run() throws {
     let progress = common.start()
-    let request = PruneRequest(
-      structure.isAsked
-        ? .structure(try structure.request(damping: damping))
-        : isLowRank ? .rank(try rank()) : .weights(try weights()),
-      calibration: text.request)
+    let request = PruneRequest(try target(), calibration: text.request)
     let checkpoint = try source.open(input)
     let stage = PruneRun(input: checkpoint, request: request)
     let measure =

@@ -20,7 +20,12 @@ struct StructureOptions: ParsableArguments {
   var branches: Double?
   @Option(
     help:
-      "How heads and channels are chosen: order, magnitude, activation, taylor, reconstruction or curvature (default: curvature)."
+      "Networks over pictures: share of the filters that go inside of blocks; --width is for those that make the stream."
+  )
+  var filters: Double?
+  @Option(
+    help:
+      "How heads and channels are chosen: order, magnitude, activation, taylor, reconstruction or curvature (default: curvature; of filters: reconstruction)."
   )
   var importance: ChannelImportance?
   @Option(
@@ -35,7 +40,31 @@ struct StructureOptions: ParsableArguments {
   /// Whether the model is to become smaller.
   var isAsked: Bool {
     targetParameters != nil || heads != nil || ffn != nil || width != nil || layers != nil
-      || branches != nil
+      || branches != nil || filters != nil
+  }
+
+  /// The pruning of filters; nil where something else is asked for.
+  func filterRequest(damping: Double?) throws -> FilterPruning? {
+    guard let filters else { return nil }
+    let others: [(String, Bool)] = [
+      ("--target-parameters", targetParameters != nil), ("--heads", heads != nil),
+      ("--ffn", ffn != nil), ("--layers", layers != nil),
+      ("--branches", branches != nil), ("--layer-importance", layerImportance != nil),
+    ]
+    if let option = others.first(where: { $0.1 }) {
+      throw ValidationError(
+        "\(option.0) is for language models and encoders, --filters for networks over pictures")
+    }
+    var request = FilterPruning(filters: filters, width: width)
+    request.importance = importance ?? request.importance
+    request.repairs = repair ?? request.repairs
+    request.damping = damping ?? request.damping
+    do throws(FilterError) {
+      try request.check()
+    } catch {
+      throw ValidationError("\(error)")
+    }
+    return request
   }
 
   /// The options that ask for nothing by themselves.
@@ -80,7 +109,19 @@ struct StructureOptions: ParsableArguments {
     guard isAsked else {
       if let option = others.first(where: { $0.1 }) {
         throw ValidationError(
-          "\(option.0) does nothing without --target-parameters, --heads, --ffn, --width, --layers or --branches"
+          "\(option.0) does nothing without --target-parameters, --heads, --ffn, --width, --layers, --branches or --filters"
+        )
+      }
+      return
+    }
+    if damping == 0 {
+      throw ValidationError(
+        "--damping must be greater than 0 where weights are fitted behind a cut")
+    }
+    if let filters = try filterRequest(damping: damping) {
+      guard hasCalibration || !filters.needsCalibration else {
+        throw ValidationError(
+          "--filters needs --calibration FILE.npy (order and magnitude with --no-repair do without)"
         )
       }
       return
@@ -93,10 +134,6 @@ struct StructureOptions: ParsableArguments {
       throw ValidationError(
         "--importance does nothing for \(layers != nil ? "--layers" : "--branches") (see --layer-importance)"
       )
-    }
-    if damping == 0 {
-      throw ValidationError(
-        "--damping must be greater than 0 where weights are fitted behind a cut")
     }
     guard hasCalibration || !structure.needsCalibration else {
       throw ValidationError(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import JSONDocuments
+import Networks
 import Pipeline
 
 struct TeacherLogCommand: ParsableCommand {
@@ -25,19 +26,33 @@ struct TeacherLogCommand: ParsableCommand {
     name: .long, parsing: .upToNextOption,
     help: ArgumentHelp("Text to log on.", valueName: "file"))
   var text: [String] = []
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Pictures, or other samples, for networks that read such: arrays of U8 or floats.",
+      valueName: "file.npy"))
+  var images: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "How the views of a picture differ from it (default: none).", valueName: "flip,shift=4,mix"))
+  var augment: String?
+  @Option(
+    help: "Views of each picture, itself among them (default: 1; 20 with --augment).")
+  var views: Int?
   @Option(help: "At most this many tokens, in whole windows from the start; all by default.")
   var tokens: Int?
   @Option(help: "Tokens of a window; 256 by default, with --from-api a whole answer.")
   var context: Int?
   @Option(help: "Most probable tokens of a row, 0 to 256; 8 by default, with --from-api 20.")
   var topK: Int?
-  @Option(help: "Samples of a row, 0 to 65535.") var samples = 50
-  @Option(help: "Temperature of the samples; everything else is at 1.") var temperature = 1.0
+  @Option(help: "Samples of a row, 0 to 65535 (default: 50).") var samples: Int?
+  @Option(help: "Temperature of the samples; everything else is at 1 (default: 1).")
+  var temperature: Double?
   @Option(
     help: ArgumentHelp(
       "Layers whose outputs are logged too: 0 is the embedding.", valueName: "2,4"))
   var hiddenLayers: String?
-  @Option(help: "Seed of the samples.") var seed = 0
+  @Option(help: "Seed of the samples, or of the views.") var seed = 0
   @Option(help: ArgumentHelp("A server's answers as JSON lines.", valueName: "answers.jsonl"))
   var fromApi: String?
   @Option(
@@ -53,13 +68,41 @@ struct TeacherLogCommand: ParsableCommand {
   @Flag(help: "Print one JSON document.") var json = false
   @OptionGroup(title: "Common") var common: CommonOptions
 
+  /// Options of the other kinds of logs.
+  private func refuseUnused() throws {
+    let ofText: [(String, Bool)] = [
+      ("--text", !text.isEmpty), ("--tokens", tokens != nil), ("--context", context != nil),
+      ("--top-k", topK != nil), ("--samples", samples != nil),
+      ("--temperature", temperature != nil), ("--hidden-layers", hiddenLayers != nil),
+      ("--from-api", fromApi != nil),
+    ]
+    let ofImages: [(String, Bool)] = [("--augment", augment != nil), ("--views", views != nil)]
+    if !images.isEmpty, let option = ofText.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does not go with --images")
+    }
+    if images.isEmpty, let option = ofImages.first(where: { $0.1 }) {
+      throw ValidationError("\(option.0) does nothing without --images")
+    }
+    if let views {
+      guard (1...1 << 16).contains(views) else {
+        throw ValidationError("--views is \(views); it must be 1 to 65536")
+      }
+      if views > 1, augment == nil || augment == "none" {
+        throw ValidationError("--views does nothing without --augment: all views would be alike")
+      }
+    }
+    _ = try augment.map(SampleTrainingOptions.augmentation)
+  }
+
   func validate() throws {
+    try refuseUnused()
     if fromApi == nil {
       guard paths.count == 2 else {
         throw ValidationError("expected a teacher and a log to write, found \(paths.count) paths")
       }
-      guard !text.isEmpty else {
-        throw ValidationError("--text FILE is missing: a teacher is logged on a text")
+      guard !text.isEmpty || !images.isEmpty else {
+        throw ValidationError(
+          "--text FILE is missing: a teacher is logged on a text (or on --images)")
       }
       guard student == nil, messageFormat == nil else {
         throw ValidationError("--student and --message-format go with --from-api")
@@ -89,10 +132,10 @@ struct TeacherLogCommand: ParsableCommand {
     if let topK, !(0...256).contains(topK) {
       throw ValidationError("--top-k is \(topK); it must be 0 to 256")
     }
-    guard (0...65_535).contains(samples) else {
+    if let samples, !(0...65_535).contains(samples) {
       throw ValidationError("--samples is \(samples); it must be 0 to 65535")
     }
-    guard temperature > 0, temperature.isFinite else {
+    if let temperature, !(temperature > 0 && temperature.isFinite) {
       throw ValidationError("--temperature is \(temperature); it must be above 0")
     }
     _ = try layers()
@@ -124,12 +167,27 @@ struct TeacherLogCommand: ParsableCommand {
       Self.print(result, api: report, json: json, quiet: common.quiet)
       return
     }
+    if !images.isEmpty {
+      var request = SampleLogRequest(images: images)
+      request.augmentation =
+        try augment.map(SampleTrainingOptions.augmentation) ?? request.augmentation
+      request.views = views ?? (request.augmentation.isNone ? 1 : 20)
+      request.seed = seed
+      let summary = try SampleLogRun(teacher: try source.open(paths[0]), request: request)
+        .run(output: paths[1], force: force) { progress.show($0, $1) }
+      if json {
+        Terminal.print(summary.json.indentedText)
+      } else if !common.quiet {
+        Terminal.print(summary.text)
+      }
+      return
+    }
     var request = TeacherLogRequest(text: text)
     request.tokens = tokens
     request.context = context ?? request.context
     request.topCount = topK ?? request.topCount
-    request.sampleCount = samples
-    request.temperature = temperature
+    request.sampleCount = samples ?? request.sampleCount
+    request.temperature = temperature ?? request.temperature
     request.hiddenLayers = try layers()
     request.seed = seed
     let result = try TeacherLogRun(teacher: try source.open(paths[0]), request: request)

@@ -71,6 +71,74 @@ import Testing
     #expect(try #require(drift["output_error"]?.number) < 1)
   }
 
+  /// A smaller network learns from a log what the whole one says of each view; recipes take the same stages.
+  @Test func filtersGoAndALogBringsThemBack() throws {
+    let small = work.file("small"), log = work.file("log.h5"), output = work.file("out")
+    let cut = try json(
+      "prune", Self.model, small, "--filters", "0.5", "--calibration", Self.pictures, "--json",
+      "--quiet")
+    let parameters = cut["filters"]?["parameters"]?.array?.compactMap(\.integer) ?? []
+    #expect(parameters.count == 2 && parameters[1] < parameters[0])
+    let logged = try json(
+      "teacher-log", Self.model, log, "--images", Self.pictures, "--augment", "flip,shift=2",
+      "--views", "6", "--json", "--quiet")
+    #expect(logged["rows"]?.integer == 48)
+    #expect(try json("inspect", log, "--json")["format"]?.string == "teacher log of samples")
+    let arguments = [
+      "distill", small, output, "--logs", log, "--images", Self.pictures, "--labels", Self.labels,
+      "--epochs", "6", "--batch", "2", "--validation-windows", "2", "--validations", "3", "--quiet",
+      "--json",
+    ]
+    let result = try Command.run(arguments)
+    #expect(result.status == 0, "\(result.error)")
+    let training = try #require(try JSONValue(parsing: result.output)["training"])
+    #expect(training["tokens"]?.integer == 36)
+    #expect(training["best"]?["accuracy"]?.number != nil)
+    func error(_ model: String) throws -> Double {
+      try #require(
+        try json("eval", model, "--images", Self.pictures, "--reference", Self.model, "--json")[
+          "output_error"]?.number)
+    }
+    #expect(try error(output) < error(small))
+    #expect(try Command.run("pack", output, work.file("b.condensed")).status == 0)
+    #expect(try Command.run("verify", work.file("b.condensed")).status == 0)
+    // One thread gives the same bytes.
+    let again = try Command.run(
+      arguments.map { $0 == output ? work.file("again") : $0 } + ["--threads", "1"])
+    #expect(again.status == 0, "\(again.error)")
+    #expect(
+      try Data(contentsOf: URL(filePath: output + "/model.safetensors"))
+        == Data(contentsOf: URL(filePath: work.file("again") + "/model.safetensors")))
+    // The same through a recipe, planned to the byte.
+    let recipe = work.file("r.yaml")
+    try """
+    condense: 1
+    model: \(Self.model)
+    output: \(work.file("recipe"))
+    calibration:
+      images: [\(Self.pictures)]
+    validation:
+      images: [\(Self.pictures)]
+      labels: \(Self.labels)
+    stages:
+      - prune:
+          filters: 0.5
+      - distill:
+          logs: [\(log)]
+          images: [\(Self.pictures)]
+          epochs: 6
+          batch: 2
+          validation-windows: 2
+          validations: 3
+      - quantize:
+          method: gptq
+          encoding: int8-g32
+      - pack
+    """.write(toFile: recipe, atomically: true, encoding: .utf8)
+    let run = try Command.run("run", recipe, "--quiet", "--cache", work.file("cache"))
+    #expect(run.status == 0, "\(run.error)")
+  }
+
   @Test func whatDoesNotFitIsRefused() throws {
     func refuses(_ arguments: [String], _ status: Int32, _ part: String) throws {
       let result = try Command.run(arguments)
@@ -86,6 +154,26 @@ import Testing
     try refuses(["eval", Samples.quickstart, "--images", Self.pictures], 65, "UTF-8")
     try refuses(["eval", Self.model, "--images", work.file("nothing.npy")], 66, "nothing.npy")
     try refuses(["generate", Self.model, "--prompt", "x"], 65, "tokenizer")
+    try refuses(
+      ["prune", Self.model, work.file("p"), "--filters", "1.5", "--no-repair"], 64, "filters: 1.5")
+    try refuses(
+      ["prune", Self.model, work.file("p"), "--heads", "0.5", "--calibration", Self.pictures], 65,
+      "--filters")
+    try refuses(
+      ["teacher-log", Self.model, work.file("l.h5"), "--images", Self.pictures, "--views", "3"], 64,
+      "--augment")
+    try refuses(
+      [
+        "distill", Self.model, work.file("d"), "--images", Self.pictures, "--augment", "turn",
+        "--teacher", Self.model,
+      ], 64, "--augment is 'turn'")
+    try refuses(
+      ["distill", Self.model, work.file("d"), "--images", Self.pictures], 64, "needs labels")
+    try refuses(
+      [
+        "distill", Self.model, work.file("d"), "--images", Self.pictures, "--labels", Self.labels,
+        "--label-weight", "1", "--teacher", Self.model, "--augment", "mix",
+      ], 64, "no label")
     try refuses(
       [
         "quantize", Self.model, work.file("q"), "--encoding", "int4-g32", "--method", "gptq",

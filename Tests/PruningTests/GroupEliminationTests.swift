@@ -66,8 +66,8 @@ import Testing
       return result
     }
 
-    var problem: GroupElimination.Problem {
-      .init(moment: undamped, gram: GroupEliminationTests.gram(w, g))
+    func problem(_ groupSize: Int) -> GroupElimination.Problem {
+      .init(moment: undamped, gram: GroupEliminationTests.gram(w, g), groupSize: groupSize)
     }
   }
 
@@ -84,12 +84,25 @@ import Testing
     try check(samples, 9, 1)
   }
 
-  private func check(_ samples: [Sample], _ n: Int, _ group: Int) throws {
+  /// A channel may be several inputs of one weight and one of another, as of two convolutions.
+  @Test func groupsOfOtherSizesGoTogether() throws {
+    try check(
+      [Sample(8, outputs: 3, name: "wide"), Sample(4, outputs: 2, name: "narrow")], 8, 2,
+      sizes: [2, 1])
+  }
+
+  private func check(
+    _ samples: [Sample], _ n: Int, _ group: Int, sizes: [Int]? = nil
+  ) throws {
+    let sizes = sizes ?? samples.map { _ in group }
     let found = try GroupElimination(
-      samples.map(\.problem), damping: Self.damping, groupSize: group)
+      zip(samples, sizes).map { $0.problem($1) }, damping: Self.damping)
     func error(_ kept: [Int]) -> Double {
-      let inputs = kept.flatMap { $0 * group..<($0 + 1) * group }.sorted()
-      return samples.reduce(0.0) { $0 + Self.leftover($1.w, $1.g, $1.h, kept: inputs) }
+      zip(samples, sizes).reduce(0.0) { sum, part in
+        let (sample, size) = part
+        let inputs = kept.flatMap { $0 * size..<($0 + 1) * size }.sorted()
+        return sum + Self.leftover(sample.w, sample.g, sample.h, kept: inputs)
+      }
     }
     #expect(found.order.sorted() == Array(0..<n / group))
     var kept = Array(0..<n / group), before = 0.0
@@ -109,7 +122,7 @@ import Testing
     var identity = DoubleMatrix(size: 8)
     for i in 0..<8 { identity[i, i] = 1 }
     let found = try GroupElimination(
-      [.init(moment: h, gram: identity)], damping: 1e-6, groupSize: 1)
+      [.init(moment: h, gram: identity)], damping: 1e-6)
     #expect(Set(found.order.prefix(2)) == [2, 5])
   }
 
@@ -118,7 +131,7 @@ import Testing
     h[1, 1] = .nan
     #expect(throws: FactorizationError.self) {
       try GroupElimination(
-        [.init(moment: h, gram: DoubleMatrix(size: 4))], damping: 0.01, groupSize: 1)
+        [.init(moment: h, gram: DoubleMatrix(size: 4))], damping: 0.01)
     }
   }
 }

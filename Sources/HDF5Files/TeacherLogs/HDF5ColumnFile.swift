@@ -133,3 +133,41 @@ extension HDF5Column {
     return places[chunk].range.lowerBound
   }
 }
+
+extension HDF5ColumnFile {
+  /// Bytes of the columns before they were deflated.
+  var columnBytes: Int { columns.values.reduce(0) { $0 + $1.rows * $1.rowBytes } }
+
+  /// Whether a file has a text in an attribute of its root; false for everything that is no HDF5 file.
+  static func has(_ attribute: String, _ path: String) throws -> Bool {
+    guard FilePath.kind(of: path) == .file else { return false }
+    let bytes = try StoredBytes(mapping: path)
+    let start = ByteReader(bytes).array(0..<min(bytes.count, 2056))
+    guard HDF5Format.recognizes(start, path: "") else { return false }
+    return (try? HDF5ColumnFile(path: path))?.attributes[attribute] != nil
+  }
+
+  /// Compares every column with the hash of what was written.
+  func check(_ hashes: [String: String]) throws {
+    for column in columns.values.sorted(by: { $0.name < $1.name }) {
+      let hash = try hash(of: column)
+      guard let expected = hashes[column.name], expected == hash else {
+        throw CheckpointError(
+          path: path, tensor: column.name,
+          .hashMismatch(found: hash, expected: hashes[column.name] ?? "none"))
+      }
+    }
+  }
+
+  private func hash(of column: HDF5Column) throws -> String {
+    var hash = ContentHash()
+    let step = max(1, (8 << 20) / max(1, column.rowBytes))
+    for first in stride(from: 0, to: column.rows, by: step) {
+      let rows = first..<min(first + step, column.rows)
+      prepare([.init(column: column, rows: rows)])
+      let bytes = try read(column, rows)
+      unsafe hash.update(bytes.span.bytes)
+    }
+    return hash.digits
+  }
+}

@@ -1,36 +1,25 @@
-// Writes teacher logs. Windows come in chunks, each a file of the work folder that appears when it is complete: a
-// crash loses at most the chunk that was being filled. At the end the log is made of the chunks, read back, and
-// given its name.
-//
-//   LOG.h5.partial/  lock, key, chunks/000000.safetensors …, result, finished
+// Writes teacher logs. Windows come in chunks; at the end the log is made of the chunks, read back, and given its name.
 
 import Checkpoints
-import Glibc
 import JSONDocuments
 import Tensors
 
 /// Writes one log, which appears under its name when it is finished.
 public final class TeacherLogWriter {
   /// The output.
-  public let path: String
+  public var path: String { work.path }
   /// Whether an interrupted run of the same work came to its end: the log stands under its name.
-  public let isFinished: Bool
+  public var isFinished: Bool { work.isFinished }
   /// Whether chunks of an interrupted run were found.
   public var wasResumed: Bool { resumedWindows > 0 }
   /// Windows so far: those of an interrupted run, and those that were appended.
   public private(set) var windowCount = 0
 
+  private let work: LogWork
   private let manifest: TeacherLogManifest
   private let windowsPerChunk: Int
-  private let force: Bool
-  private let workPath: String
-  private var lock: Int32 = -1
-  private var chunkCount = 0
-  private var resumedWindows = 0
+  private let resumedWindows: Int
   private var pending: [TeacherLogWindow] = []
-
-  private var resultPath: String { FilePath.join(workPath, "result") }
-  private var finishedPath: String { FilePath.join(workPath, "finished") }
 
   /// Starts a log, or goes on with one that was interrupted.
   ///
@@ -43,61 +32,14 @@ public final class TeacherLogWriter {
     force: Bool = false
   ) throws {
     precondition(windowsPerChunk > 0)
-    self.path = path
     self.manifest = manifest
     self.windowsPerChunk = windowsPerChunk
-    self.force = force
-    workPath = path + ".partial"
-    let parent = FilePath.folder(of: path)
-    guard FilePath.kind(of: parent) == .folder else {
-      throw FileError(path: parent, operation: "create", code: ENOENT)
-    }
-    let wholeKey = ContentHash.of(
-      Array((manifest.json.compactText + "\n\(key)\n\(windowsPerChunk)").utf8))
-    let keyPath = FilePath.join(workPath, "key")
-    let storedKey = (try? FilePath.read(keyPath)).map { String(decoding: $0, as: UTF8.self) }
-    if FilePath.kind(of: path) != nil {
-      // The rename is the last step but one: the work folder without its result says that it happened.
-      if storedKey == wholeKey, FilePath.kind(of: FilePath.join(workPath, "finished")) != nil,
-        FilePath.kind(of: FilePath.join(workPath, "result")) == nil
-      {
-        isFinished = true
-        try FilePath.remove(workPath)
-        return
-      }
-      guard force else { throw CheckpointError(path: path, .outputExists) }
-    }
-    isFinished = false
-    try FilePath.makeFolder(workPath)
-    lock = unsafe open(
-      FilePath.join(workPath, "lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0o644 as mode_t)
-    guard lock >= 0 else { throw FileError(path: workPath, operation: "create", code: errno) }
-    guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
-      throw CheckpointError(path: path, .outputBusy)
-    }
-    if storedKey != wholeKey {
-      for name in try FilePath.names(in: workPath) where name != "lock" {
-        try FilePath.remove(FilePath.join(workPath, name))
-      }
-      try OutputFile.write(wholeKey, to: keyPath)
-    }
-    try FilePath.makeFolder(FilePath.join(workPath, "chunks"))
-    try FilePath.remove(resultPath)
-    try FilePath.remove(finishedPath)
-    while FilePath.kind(of: chunkPath(chunkCount)) == .file {
-      windowCount += try TeacherLogBlock.windowCount(of: chunkPath(chunkCount))
-      chunkCount += 1
+    work = try LogWork(
+      path: path, key: manifest.json.compactText + "\n\(key)\n\(windowsPerChunk)", force: force)
+    for index in 0..<work.chunkCount {
+      windowCount += try TeacherLogBlock.windowCount(of: work.chunkPath(index))
     }
     resumedWindows = windowCount
-  }
-
-  deinit { if lock >= 0 { close(lock) } }
-
-  private func chunkPath(_ index: Int) -> String {
-    let digits = String(index)
-    return FilePath.join(
-      FilePath.join(workPath, "chunks"),
-      String(repeating: "0", count: max(0, 6 - digits.count)) + digits + ".safetensors")
   }
 
   /// Appends windows; a full chunk is on disk before the call returns.
@@ -137,13 +79,12 @@ public final class TeacherLogWriter {
 
   private func flush() throws {
     guard !pending.isEmpty else { return }
-    try TeacherLogBlock.write(pending, to: chunkPath(chunkCount))
-    chunkCount += 1
+    try work.add { try TeacherLogBlock.write(pending, to: $0) }
     pending.removeAll(keepingCapacity: true)
   }
 
   /// Removes all traces of work that failed for good: bad input leaves nothing behind.
-  public func abandon() { try? FilePath.remove(workPath) }
+  public func abandon() { work.abandon() }
 
   /// Makes the log of its chunks, reads it back and gives it its name.
   ///
@@ -153,14 +94,8 @@ public final class TeacherLogWriter {
     try flush()
     let counted = try countedManifest()
     let hashes = try write(counted.manifest, ids: counted.ids) { progress($0 * 0.7) }
-    try Self.check(resultPath, counted.manifest, hashes) { progress(0.7 + 0.3 * $0) }
-    if FilePath.kind(of: path) != nil {
-      guard force else { throw CheckpointError(path: path, .outputExists) }
-      try FilePath.remove(path)
-    }
-    try OutputFile.write("", to: finishedPath)
-    try FilePath.rename(resultPath, to: path)
-    try FilePath.remove(workPath)
+    try Self.check(work.resultPath, counted.manifest, hashes) { progress(0.7 + 0.3 * $0) }
+    try work.publish()
     progress(1)
     return counted.manifest
   }
@@ -170,8 +105,8 @@ public final class TeacherLogWriter {
     var counts = [Int](repeating: 0, count: manifest.vocabulary)
     var order = TokenOrderHash()
     (manifest.tokens, manifest.rows, manifest.windows) = (0, 0, 0)
-    for index in 0..<chunkCount {
-      for window in try TeacherLogBlock.read(chunkPath(index), manifest: manifest) {
+    for index in 0..<work.chunkCount {
+      for window in try TeacherLogBlock.read(work.chunkPath(index), manifest: manifest) {
         TeacherLogEncoder.count(window, into: &counts)
         order.update(window.tokens)
         manifest.tokens += window.tokens.count
@@ -189,7 +124,7 @@ public final class TeacherLogWriter {
     let layout = TeacherLogLayout(manifest: manifest)
     let encoder = TeacherLogEncoder(manifest: manifest, ids: ids)
     var writer = try HDF5ColumnWriter(
-      path: resultPath,
+      path: work.resultPath,
       columns: layout.columns.map {
         .init(
           name: $0.name, dtype: $0.dtype, width: $0.width,
@@ -201,13 +136,13 @@ public final class TeacherLogWriter {
         (0..<4).map { UInt8(truncatingIfNeeded: id >> (8 * $0)) }
       }
     ])
-    for index in 0..<chunkCount {
-      let windows = try TeacherLogBlock.read(chunkPath(index), manifest: manifest)
+    for index in 0..<work.chunkCount {
+      let windows = try TeacherLogBlock.read(work.chunkPath(index), manifest: manifest)
       let parts = ParallelLoop.map(windows.count) { encoder.encode(windows[$0]) }
       var whole: [String: [UInt8]] = [:]
       for part in parts { whole.merge(part) { $0 + $1 } }
       try writer.append(whole)
-      progress(Double(index + 1) / Double(chunkCount))
+      progress(Double(index + 1) / Double(work.chunkCount))
     }
     return try writer.finish()
   }
@@ -234,14 +169,7 @@ public final class TeacherLogWriter {
     progress: (Double) -> Void
   ) throws {
     let log = try TeacherLog(path: path)
-    for column in log.file.columns.values.sorted(by: { $0.name < $1.name }) {
-      let hash = try log.hash(of: column)
-      guard let expected = hashes[column.name], expected == hash else {
-        throw CheckpointError(
-          path: path, tensor: column.name,
-          .hashMismatch(found: hash, expected: hashes[column.name] ?? "none"))
-      }
-    }
+    try log.file.check(hashes)
     var order = TokenOrderHash()
     for first in stride(from: 0, to: log.windowCount, by: 256) {
       for window in try log.windows(first..<min(first + 256, log.windowCount)) {
@@ -274,32 +202,11 @@ public struct TokenOrderHash: Sendable {
 }
 
 extension TeacherLog {
-  /// The hash of a column's bytes.
-  func hash(of column: HDF5Column) throws -> String {
-    var hash = ContentHash()
-    let step = max(1, (8 << 20) / max(1, column.rowBytes))
-    for first in stride(from: 0, to: column.rows, by: step) {
-      let rows = first..<min(first + step, column.rows)
-      file.prepare([.init(column: column, rows: rows)])
-      let bytes = try file.read(column, rows)
-      unsafe hash.update(bytes.span.bytes)
-    }
-    return hash.digits
-  }
-}
-
-extension TeacherLog {
   /// Bytes of the columns before they were deflated.
-  public var columnBytes: Int {
-    file.columns.values.reduce(0) { $0 + $1.rows * $1.rowBytes }
-  }
+  public var columnBytes: Int { file.columnBytes }
 
-  /// Whether a file is a teacher log, sound or not; false for everything that is no HDF5 file.
+  /// Whether a file is a teacher log of text, sound or not; false for everything that is no HDF5 file.
   public static func isLog(_ path: String) throws -> Bool {
-    guard FilePath.kind(of: path) == .file else { return false }
-    let bytes = try StoredBytes(mapping: path)
-    let start = ByteReader(bytes).array(0..<min(bytes.count, 2056))
-    guard HDF5Format.recognizes(start, path: "") else { return false }
-    return (try? HDF5ColumnFile(path: path))?.attributes[TeacherLogLayout.manifestAttribute] != nil
+    try HDF5ColumnFile.has(TeacherLogLayout.manifestAttribute, path)
   }
 }

@@ -30,12 +30,18 @@ extension MatrixLayer {
 protocol PlainLayer: AnyObject {
   /// Vectors that training changes.
   var vectors: [VectorParameter] { get }
+  /// How the channels of its result follow from its inputs'.
+  var channelRelation: ChannelRelation { get }
+  /// Tensors with a value for each channel.
+  var channelVectors: [String] { get }
   /// The result; takes its inputs out of the list, so that it may change them in place.
   func apply(_ inputs: inout [Matrix]) -> Matrix
 }
 
 extension PlainLayer {
   var vectors: [VectorParameter] { [] }
+  var channelRelation: ChannelRelation { .other }
+  var channelVectors: [String] { [] }
 }
 
 /// A convolution, or a matrix that every row goes through.
@@ -84,6 +90,11 @@ final class BatchNorm: PlainLayer {
     ].compactMap { $0 }
   }
 
+  var channelRelation: ChannelRelation { .same }
+  var channelVectors: [String] {
+    [names.weight, names.bias, names.mean, names.variance].compactMap { $0 }
+  }
+
   /// The factor and the summand of each channel.
   var scaleAndShift: (scale: [Float], shift: [Float]) {
     let scale = zip(weight, variance).map { $0 / ($1 + epsilon).squareRoot() }
@@ -125,6 +136,8 @@ final class Elementwise: PlainLayer {
 
   init(_ activation: Activation) { self.activation = activation }
 
+  var channelRelation: ChannelRelation { .same }
+
   func apply(_ inputs: inout [Matrix]) -> Matrix {
     var x = inputs.removeFirst()
     activation.apply(&x)
@@ -134,6 +147,8 @@ final class Elementwise: PlainLayer {
 
 /// The sum of its inputs.
 final class Sum: PlainLayer {
+  var channelRelation: ChannelRelation { .same }
+
   func apply(_ inputs: inout [Matrix]) -> Matrix {
     var sum = inputs.removeFirst()
     for other in inputs { sum.add(other) }
@@ -151,6 +166,8 @@ final class WindowPooling: PlainLayer {
     self.geometry = geometry
     self.pooling = pooling
   }
+
+  var channelRelation: ChannelRelation { .same }
 
   func apply(_ inputs: inout [Matrix]) -> Matrix { inputs.removeFirst().pooled(geometry, pooling) }
 }
@@ -171,6 +188,8 @@ final class PaddedShortcut: PlainLayer {
     self.before = before
     self.after = after
   }
+
+  var channelRelation: ChannelRelation { .moved(by: before) }
 
   func apply(_ inputs: inout [Matrix]) -> Matrix {
     let x = inputs.removeFirst()

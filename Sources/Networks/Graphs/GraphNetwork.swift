@@ -29,7 +29,8 @@ final class GraphNetwork: SampleNetwork {
   let tensorNames: Set<String>
   let sublayers: [any Sublayer]
   let tables: [Linear]
-  private let nodes: [GraphNode]
+  let fixedSizes: String?
+  let nodes: [GraphNode]
   /// The last node that reads each node's result.
   private let lastReaders: [Int]
 
@@ -39,9 +40,10 @@ final class GraphNetwork: SampleNetwork {
   ///   - nodes: The first is the input; each reads nodes before it.
   ///   - tensorNames: Tensors that the graph reads, or knows and leaves alone.
   ///   - tables: Matrices whose rows are looked up.
+  ///   - fixedSizes: Why the sizes of its layers cannot change; nil where they follow from the tensors.
   init(
     family: String, nodes: [GraphNode], normalization: SampleNormalization, output: SampleOutput,
-    tensorNames: Set<String>, tables: [Linear] = []
+    tensorNames: Set<String>, tables: [Linear] = [], fixedSizes: String? = nil
   ) {
     precondition(nodes.indices.allSatisfy { node in nodes[node].inputs.allSatisfy { $0 < node } })
     self.family = family
@@ -50,6 +52,7 @@ final class GraphNetwork: SampleNetwork {
     self.output = output
     self.tensorNames = tensorNames
     self.tables = tables
+    self.fixedSizes = fixedSizes
     input = nodes[0].shape
     var last = [Int](repeating: 0, count: nodes.count)
     for (index, node) in nodes.enumerated() {

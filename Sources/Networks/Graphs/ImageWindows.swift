@@ -30,11 +30,10 @@ extension Linear {
       }
       let wants = observer.wants(weightName)
       if groups == 1 {
-        if wants {
-          observer.receive(
-            weightName, .product(inputs: x.patches(geometry), outputs: gradient))
-        }
-        return [matrix.applyTransposed(to: gradient).folded(geometry)]
+        let parts = BlockedGradients(
+          matrix: matrix, gradient: gradient, input: x, geometry, wantsWeights: wants)
+        if let weights = parts.weights { observer.receive(weightName, .matrix(weights)) }
+        return [parts.images]
       }
       let patches = wants ? x.patches(geometry, groups: groups) : nil
       let parts = GroupedGradients(
@@ -44,6 +43,45 @@ extension Linear {
     }
     record.tape.offer(name, result)
     return result
+  }
+}
+
+/// The backward pass of a convolution, a few images at a time: their windows stay in the cache, and a few outputs over many
+/// pixels still keep every thread busy.
+private struct BlockedGradients {
+  /// Of the images, `[images * pixels, channels]`.
+  let images: Matrix
+  /// Of the weight, `[outputs, inputs]`; nil where nobody wants it.
+  let weights: Matrix?
+
+  /// Numbers of the windows of a block, which follow from no number of threads.
+  private static let blockValues = 1 << 18
+
+  init(
+    matrix: any LinearOperator, gradient: Matrix, input x: Matrix, _ geometry: PatchGeometry,
+    wantsWeights: Bool
+  ) {
+    let images = x.rows / geometry.pixels
+    let step = max(1, Self.blockValues / max(1, geometry.outPixels * matrix.inputs))
+    let parts = ParallelLoop.map((images + step - 1) / step) { block in
+      let range = block * step..<min((block + 1) * step, images)
+      let own = gradient.rows(
+        range.lowerBound * geometry.outPixels..<range.upperBound * geometry.outPixels)
+      let weights =
+        wantsWeights
+        ? own.transposedProduct(
+          x.rows(range.lowerBound * geometry.pixels..<range.upperBound * geometry.pixels)
+            .patches(geometry)) : nil
+      return (images: matrix.applyTransposed(to: own).folded(geometry), weights: weights)
+    }
+    self.images = Matrix.stack(parts.map { $0.images })
+    var sum: Matrix?
+    for part in parts {
+      guard let weights = part.weights else { break }
+      sum?.add(weights)
+      sum = sum ?? weights
+    }
+    weights = sum
   }
 }
 

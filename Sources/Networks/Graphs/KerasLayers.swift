@@ -42,7 +42,8 @@ struct KerasLayers {
     return GraphNetwork(
       family: "keras", nodes: graph.nodes, normalization: SampleNormalization(),
       output: endsInSoftmax && graph.shape(output).rows == 1 ? .probabilities : .values,
-      tensorNames: tensorNames.union(others))
+      tensorNames: tensorNames.union(others),
+      fixedSizes: "the sizes of a Keras model's layers stand in its model_config")
   }
 
   func wrong(_ layer: KerasLayer, _ found: String, _ expected: String) -> CheckpointError {

@@ -37,6 +37,7 @@ public final class LossCurveFiles {
       scalars += [
         ("validation/divergence", validation.divergence), ("validation/text", validation.text),
       ]
+      if let accuracy = validation.accuracy { scalars.append(("validation/accuracy", accuracy)) }
     }
     return scalars
   }

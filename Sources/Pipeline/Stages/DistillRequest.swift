@@ -3,6 +3,7 @@
 public import Distillation
 import Encodings
 public import JSONDocuments
+public import Networks
 
 /// How a student starts.
 public enum StudentStart: String, Sendable, CaseIterable {
@@ -18,6 +19,12 @@ public struct DistillRequest: Sendable, Equatable {
   public var logs: [String] = []
   /// Texts, where there are no logs.
   public var text: [String] = []
+  /// Arrays of samples, for networks over such.
+  public var images: [String] = []
+  /// The labels of `images`, a file each; empty without labels.
+  public var labels: [String] = []
+  /// How views of samples differ from them; of a log, its own.
+  public var augmentation: SampleAugmentation?
   /// Tokens of a window of the texts.
   public var context = 256
   /// A checkpoint that runs beside the student; nil for none.
@@ -57,7 +64,11 @@ public struct DistillRequest: Sendable, Equatable {
     if let encoding { object["encoding"] = .string(encoding) }
     object["keep-zeros"] = .bool(keepsZeros)
     object["start"] = .string(start.rawValue)
-    if logs.isEmpty { object["context"] = .integer(context) }
+    if !images.isEmpty {
+      object["augmentation"] = augmentation.map { .string($0.description) } ?? .null
+    } else if logs.isEmpty {
+      object["context"] = .integer(context)
+    }
     if let blocks {
       object["blockwise"] = [
         "tokens": .integer(blockTokens), "passes": .integer(blocks.passes),
@@ -73,7 +84,12 @@ public struct DistillRequest: Sendable, Equatable {
 
   /// Refuses options that contradict each other.
   public func check() throws(DistillRequestError) {
+    if !images.isEmpty { return try checkSamples() }
     guard logs.isEmpty != text.isEmpty else { throw .oneSource(hasBoth: !logs.isEmpty) }
+    guard labels.isEmpty, augmentation == nil, training.epochs == nil else {
+      throw .needs("labels, augmentation or epochs", "images")
+    }
+    guard training.targets != .labels else { throw .needs("targets labels", "images and labels") }
     if blocks != nil {
       guard teacher != nil else {
         throw .needs("blockwise", "a teacher, whose blocks are compared")
@@ -102,12 +118,57 @@ public struct DistillRequest: Sendable, Equatable {
       throw .weights(found: training.sourceWeights.count, sources: sources)
     }
   }
+
+  /// The same for samples.
+  private func checkSamples() throws(DistillRequestError) {
+    guard text.isEmpty else { throw .notForSamples("text") }
+    guard logs.count <= 1 else { throw .notForSamples("more than one log") }
+    guard logs.isEmpty || teacher == nil || parts == .quantized else {
+      throw .notForSamples("a log and a teacher at once")
+    }
+    guard blocks == nil else { throw .notForSamples("blockwise") }
+    guard training.representations.isEmpty else { throw .notForSamples("streams and relations") }
+    guard training.sourceWeights.isEmpty else { throw .notForSamples("source weights") }
+    guard studentConfiguration == nil else { throw .notForSamples("a student's configuration") }
+    guard !training.recomputes else { throw .notForSamples("recompute") }
+    guard labels.isEmpty || labels.count == images.count else {
+      throw .labels(found: labels.count, images: images.count)
+    }
+    if augmentation != nil, !logs.isEmpty {
+      throw .needs("augmentation", "no log, which has its own")
+    }
+    switch training.targets {
+    case .full:
+      guard !logs.isEmpty || teacher != nil else {
+        throw .needs("targets full", "a log of samples or a teacher")
+      }
+    case .labels:
+      guard !labels.isEmpty else { throw .needs("targets labels", "labels") }
+    case .samples, .topK, .topKRenormalized, .text:
+      throw .notForSamples("targets \(training.targets.rawValue)")
+    }
+    let hasLabelLoss = training.targets == .labels || training.textWeight > 0
+    if training.textWeight > 0, labels.isEmpty { throw .needs("a label weight", "labels") }
+    if hasLabelLoss, augmentation?.mixes == true {
+      throw .needs("the augmentation mix", "a teacher alone: a mixed picture has no label")
+    }
+    if encoding != nil, parts != .quantized { throw .needs("an encoding", "train: quantized") }
+    if start == .random, parts != .all { throw .needs("a random start", "train: all") }
+  }
 }
 
 /// Why a distillation cannot be asked for like this.
 public enum DistillRequestError: Error, Sendable, Equatable, CustomStringConvertible {
   /// Logs and text, or neither.
   case oneSource(hasBoth: Bool)
+  /// What does nothing for networks over samples.
+  case notForSamples(String)
+  /// Another number of files of labels than of samples.
+  case labels(found: Int, images: Int)
+  /// Images for a network that reads something else.
+  case notOverSamples(family: String)
+  /// A random start where the statistics of norms belong to the weights.
+  case fixedStatistics(family: String)
   /// An option without what it needs.
   case needs(String, String)
   /// Another number of weights than of sources.
@@ -123,7 +184,14 @@ public enum DistillRequestError: Error, Sendable, Equatable, CustomStringConvert
     case .oneSource(let hasBoth):
       hasBoth
         ? "logs and text exclude each other: a log holds its text"
-        : "nothing to learn from: give --logs FILE.h5 (condense teacher-log), or --text FILE"
+        : "nothing to learn from: give --logs FILE.h5 (condense teacher-log), --text FILE or --images FILE.npy"
+    case .notForSamples(let what): "\(what) does not go with images"
+    case .labels(let found, let images):
+      "\(found) files of labels for \(images) of images; give one each"
+    case .notOverSamples(let family):
+      "a \(family) model does not read images; give --text or --logs"
+    case .fixedStatistics(let family):
+      "a random start of a \(family) network: the statistics of its norms are those of the trained weights"
     case .needs(let what, let need): "\(what) needs \(need)"
     case .weights(let found, let sources):
       "\(found) weights for \(sources) logs or texts; give one each"

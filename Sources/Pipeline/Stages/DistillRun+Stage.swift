@@ -31,10 +31,13 @@ extension DistillRun: FolderStage {
     let student = try student()
     let method = "distill-" + request.parts.rawValue
     let network = try FamilyRegistry.network(of: student)
+    let branches = Set(network.linearLayers.map(\.weightName))
     let replaced = network.matrices.compactMap {
       layer -> (String, any WeightEncoding, String)? in
       let name = layer.weightName
-      guard let encoding = trainedEncoding(of: layer, stored: student.manifest[name]?.encoding)
+      guard
+        let encoding = trainedEncoding(
+          of: layer, isTable: !branches.contains(name), stored: student.manifest[name]?.encoding)
       else { return nil }
       return (name, encoding, method)
     }
@@ -44,20 +47,19 @@ extension DistillRun: FolderStage {
 
   /// The encoding that a trained matrix gets; nil for floats, and for what is not trained.
   private func trainedEncoding(
-    of layer: Linear, stored: (any WeightEncoding)?
+    of layer: Linear, isTable: Bool, stored: (any WeightEncoding)?
   ) -> (any WeightEncoding)? {
     let isFloat = stored.map { $0 is PlainFloats } ?? true
     switch request.parts {
     case .all: return stored is SparseEncoding ? stored : nil
     case .scales: return isFloat ? nil : stored
     case .adapters:
-      guard let stored, !isFloat, !layer.name.contains("embed") else { return nil }
+      guard let stored, !isFloat, !isTable else { return nil }
       return Repaired(
         stored, rank: min(request.rank, layer.matrix.outputs, layer.matrix.inputs))
     case .quantized:
       if let stored, !isFloat { return stored }
-      let isBranch = layer.name.contains("layers.") || layer.name.contains("layer.")
-      return isBranch ? request.encoding.flatMap(EncodingRegistry.encoding(named:)) : nil
+      return isTable ? nil : request.encoding.flatMap(EncodingRegistry.encoding(named:))
     }
   }
 
@@ -70,7 +72,8 @@ extension DistillRun: FolderStage {
         bitsPerWeight: 0
       ).json
     }
-    let zero = ValidationPoint(divergence: 0, text: 0)
+    let zero = ValidationPoint(
+      divergence: 0, text: 0, accuracy: request.labels.isEmpty ? nil : 0)
     let work: DistillWork
     if request.blocks != nil {
       let blocks = try FamilyRegistry.network(of: plan.source).layerBranches.count

@@ -46,6 +46,8 @@ public struct DistillRun {
     }
     if !request.logs.isEmpty { object["logs"] = try hashes(request.logs) }
     if !request.text.isEmpty { object["text"] = try hashes(request.text) }
+    if !request.images.isEmpty { object["images"] = try hashes(request.images) }
+    if !request.labels.isEmpty { object["labels"] = try hashes(request.labels) }
     if let teacher = request.teacher {
       object["teacher"] = [
         "name": .string(FilePath.name(of: teacher)),
@@ -92,6 +94,9 @@ public struct DistillRun {
         return Matrix(rows: tensor.shape[0], columns: tensor.shape[1], values: tensor.floats())
       }
       if request.start == .random {
+        guard !(network is any SampleNetwork) else {
+          throw DistillRequestError.fixedStatistics(family: network.family)
+        }
         RandomStart(student.configuration, seed: request.training.seed).apply(to: model)
       }
       let work: DistillWork
@@ -102,7 +107,7 @@ public struct DistillRun {
             finished: finished))
       } else {
         work = .training(
-          try train(model, student, teacher: try teacher?.languageModel(), output, trained))
+          try train(model, student, teacher: teacher, output, trained))
       }
       let (checkpoint, layers) = try trainedCheckpoint(student, model, codes)
       let lineage = Lineage.entry(
@@ -132,13 +137,18 @@ public struct DistillRun {
   }
 
   private func train(
-    _ model: TrainedModel, _ student: any Checkpoint, teacher: (any LanguageModel)?,
+    _ model: TrainedModel, _ student: any Checkpoint, teacher: Model?,
     _ output: StageOutput, _ trained: (TrainingProgress) throws -> Void
   ) throws -> TrainingOutcome {
-    let trainer = try Trainer(
-      model, source: try source(student, model.network), teacher: teacher,
-      options: request.training,
-      store: TrainingStore(path: output.notePath("training.safetensors")))
+    let store = TrainingStore(path: output.notePath("training.safetensors"))
+    let trainer =
+      request.images.isEmpty
+      ? try Trainer(
+        model, source: try source(student, model.network), teacher: try teacher?.languageModel(),
+        options: request.training, store: store)
+      : try Trainer(
+        model, task: try sampleTask(model.network, teacher: teacher), options: request.training,
+        store: store)
     let outcome = try trainer.run(progress: trained)
     guard outcome.bestStep > 0 else {
       func score(_ point: ValidationPoint) -> Double { Trainer.score(point, request.training) }

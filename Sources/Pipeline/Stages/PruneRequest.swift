@@ -12,6 +12,8 @@ public struct PruneRequest: Sendable, Equatable {
     case weights(WeightPruning)
     /// Whole heads, channels and layers: the result is a smaller model.
     case structure(StructuredPruning)
+    /// Filters of a network over samples: the result is a smaller one.
+    case filters(FilterPruning)
     /// Matrices become products of two thin ones: their shapes stay.
     case rank(LowRankPruning)
   }
@@ -30,7 +32,7 @@ public struct PruneRequest: Sendable, Equatable {
   /// What planned bytes are, where only the work tells the real ones; nil where they are exact.
   var sizeEstimate: String? {
     switch target {
-    case .weights: nil
+    case .weights, .filters: nil
     case .structure(let structure):
       if let parameters = structure.targetParameters {
         "the sizes that the search starts from; the result has at most \(parameters) parameters"
@@ -54,6 +56,7 @@ public struct PruneRequest: Sendable, Equatable {
     switch target {
     case .weights(let weights): .object(weights.json(isCalibrated: calibration != nil))
     case .structure(let structure): structure.json
+    case .filters(let filters): filters.json
     case .rank(let rank): rank.json
     }
   }

@@ -25,7 +25,7 @@ public struct PruneRun {
   public func assignment() throws -> PruneAssignment {
     switch request.target {
     case .weights(let weights): try PruneAssignment(weights, to: input)
-    case .structure, .rank: PruneAssignment()
+    case .structure, .filters, .rank: PruneAssignment()
     }
   }
 
@@ -48,6 +48,11 @@ public struct PruneRun {
       try StructuredRun.check(structure, input)
       guard request.calibration != nil || !structure.needsCalibration else {
         throw PruningError.needsStatistics(method: "structured pruning")
+      }
+    case .filters(let filters):
+      try FilterRun.check(filters, input)
+      guard request.calibration != nil || !filters.needsCalibration else {
+        throw PruningError.needsStatistics(method: "the choice or the fit of filters")
       }
     case .rank:
       guard FamilyRegistry.family(of: input) != nil else {
@@ -95,6 +100,17 @@ public struct PruneRun {
         result = StageResult(
           layers: records, calibration: nil, resumedLayers: cut.resumedLayers, requantized: [])
         result.structure = cut.outcome
+      case .filters(let filters):
+        let cut = try FilterRun(
+          input: input, request: filters, set: loaded?.set, output: output, progress: progress,
+          finished: finished
+        ).run()
+        plan = FolderPlan(source: cut.checkpoint, replaced: [])
+        layers = []
+        done = Self.work(cut.records, filters: cut.outcome)
+        result = StageResult(
+          layers: cut.records, calibration: nil, resumedLayers: cut.resumedLayers, requantized: [])
+        result.filters = cut.outcome
       case .rank(let rank):
         let walk = LowRankWalk(
           rank, checkpoint: input, output: output, progress: progress, finished: finished)
@@ -162,6 +178,8 @@ public struct PruneRun {
     switch request.target {
     case .structure(let structure):
       return FolderPlan(source: try StructuredRun.planned(structure, input), replaced: [])
+    case .filters(let filters):
+      return FolderPlan(source: try FilterRun.planned(filters, input).checkpoint, replaced: [])
     case .rank(let rank):
       let network = try FamilyRegistry.network(of: input)
       return FolderPlan(
@@ -190,12 +208,13 @@ public struct PruneRun {
 
   /// What the lineage says of the work.
   static func work(
-    _ layers: [LayerRecord], structure: StructureOutcome? = nil
+    _ layers: [LayerRecord], structure: StructureOutcome? = nil, filters: FilterOutcome? = nil
   ) -> JSONValue {
     var object: JSONObject = JSONObject([
       .init(key: "layers", value: .array(layers.map { $0.json }))
     ])
     if let structure { object["structure"] = structure.json }
+    if let filters { object["filters"] = filters.json }
     return .object(object)
   }
 
@@ -205,6 +224,12 @@ public struct PruneRun {
     if case .structure(let structure) = request.target {
       return try StructuredRun.plannedLineage(
         structure, request, input, calibration: calibration?.json ?? .null, parent: parent)
+    }
+    if case .filters(let filters) = request.target {
+      let planned = try FilterRun.planned(filters, input)
+      return lineage(
+        inputHash: RunPlan.noHash, calibration: calibration?.json ?? .null,
+        work: Self.work(planned.layers, filters: planned.outcome), parent: parent)
     }
     let plan = try folderPlan(assignment)
     if case .rank = request.target {

@@ -194,6 +194,8 @@ public struct StageResult: Sendable {
   public var untiedBytes: Int?
   /// What structured pruning made of the model; nil for other stages.
   public var structure: StructureOutcome?
+  /// What the pruning of filters made of it; nil for other stages.
+  public var filters: FilterOutcome?
 }
 
 /// Runs `quantize`.

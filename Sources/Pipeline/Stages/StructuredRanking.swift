@@ -164,8 +164,8 @@ struct StructuredMeasurement {
     case .moment(let moment, let metric):
       let weight = output.matrix.decoded()
       return try GroupElimination(
-        [.init(moment: moment, gram: weight.gram(metric: metric))], damping: damping,
-        groupSize: groupSize
+        [.init(moment: moment, gram: weight.gram(metric: metric), groupSize: groupSize)],
+        damping: damping
       ).order
     }
   }
@@ -286,7 +286,7 @@ struct StructuredMeasurement {
       }
       problems.append(.init(moment: moment, gram: gram))
     }
-    ranking.width = try GroupElimination(problems, damping: damping, groupSize: 1).order
+    ranking.width = try GroupElimination(problems, damping: damping).order
   }
 }
 

@@ -226,17 +226,6 @@ struct StructuredRepair {
 }
 
 extension Matrix {
-  /// Some columns.
-  fileprivate func selectingColumns(_ columns: [Int]) -> Matrix {
-    var result = Matrix(rows: rows, columns: columns.count)
-    for row in 0..<rows {
-      for (place, column) in columns.enumerated() {
-        result.values[row * columns.count + place] = values[row * self.columns + column]
-      }
-    }
-    return result
-  }
-
   /// Takes another matrix and a row from each row.
   fileprivate mutating func subtract(_ other: Matrix, bias: [Float]?) {
     precondition(other.rows == rows && other.columns == columns)

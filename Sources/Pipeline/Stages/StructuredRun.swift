@@ -66,6 +66,15 @@ struct StructuredRun {
 
   /// The network, or why its parts cannot be cut.
   static func network(of input: any Checkpoint) throws -> any StructuredNetwork {
+    if FamilyRegistry.family(of: input) != nil,
+      let network = try FamilyRegistry.network(of: input) as? any FilterNetwork
+    {
+      throw CheckpointError(
+        path: input.path,
+        .unsupported(
+          "cutting heads, ffn, width or layers of a \(network.family) network (--filters 0.5 cuts its filters, with "
+            + "--width those of its stream)"))
+    }
     guard FamilyRegistry.family(of: input) != nil,
       let network = try FamilyRegistry.network(of: input) as? any StructuredNetwork
     else {

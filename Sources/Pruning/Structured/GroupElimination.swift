@@ -29,41 +29,44 @@ public struct GroupElimination: Sendable, Equatable {
     public let moment: DoubleMatrix
     /// B = W^T G W.
     public let gram: DoubleMatrix
+    /// Inputs of a group, which stand together; divides their number.
+    public let groupSize: Int
 
     /// A problem over both matrices.
-    public init(moment: DoubleMatrix, gram: DoubleMatrix) {
-      precondition(moment.size == gram.size)
+    public init(moment: DoubleMatrix, gram: DoubleMatrix, groupSize: Int = 1) {
+      precondition(
+        moment.size == gram.size && groupSize > 0 && moment.size.isMultiple(of: groupSize))
       self.moment = moment
       self.gram = gram
+      self.groupSize = groupSize
     }
   }
 
   /// Eliminates all groups, one after the other.
   ///
   /// - Parameters:
-  ///   - problems: One, or several whose inputs go together and whose errors add up, as of all layers that read the
+  ///   - problems: One, or several whose groups go together and whose errors add up, as of all layers that read the
   ///     residual stream.
   ///   - damping: Added to H's diagonal, as a share of its mean.
-  ///   - groupSize: Inputs of a group; divides the number of inputs.
   /// - Throws: `FactorizationError` when a damped H is not positive definite.
   public init(
-    _ problems: [Problem], damping: Double, groupSize: Int
+    _ problems: [Problem], damping: Double
   ) throws(FactorizationError) {
-    let n = problems.first?.moment.size ?? 0
-    precondition(groupSize > 0 && n % groupSize == 0 && damping > 0)
-    precondition(problems.allSatisfy { $0.moment.size == n })
+    let groups = problems.first.map { $0.moment.size / $0.groupSize } ?? 0
+    precondition(damping > 0)
+    precondition(problems.allSatisfy { $0.moment.size == groups * $0.groupSize })
     var states: [State] = []
     for problem in problems {
-      let mean = problem.moment.diagonal.reduce(0, +) / Double(max(1, n))
+      let mean = problem.moment.diagonal.reduce(0, +) / Double(max(1, problem.moment.size))
       // Inputs that are all zero have nothing to lose.
       if mean == 0 { continue }
       states.append(
         State(
           inverse: try Self.inverse(of: problem.moment, damping: damping * mean),
-          gram: problem.gram, size: groupSize))
+          gram: problem.gram, size: problem.groupSize))
     }
     var order: [Int] = [], costs: [Double] = []
-    var left = Array(0..<n / groupSize)
+    var left = Array(0..<groups)
     while !left.isEmpty {
       let all = ParallelLoop.map(left.count) { index in
         states.reduce(0.0) { $0 + $1.cost(of: left[index]) }

@@ -1,6 +1,7 @@
 // The options of `distill`.
 
 public import Distillation
+import Networks
 public import Tensors
 
 /// Train the model on what a teacher says.
@@ -15,6 +16,16 @@ public struct DistillStageOptions: StageOptions {
   public var logs: [Located<String>] = []
   /// Texts, where there are no logs.
   public var text: [Located<String>] = []
+  /// Arrays of pictures or other samples, for networks over such.
+  public var images: [Located<String>] = []
+  /// Their labels, a file each.
+  public var labels: [Located<String>] = []
+  /// How pictures are changed each time they are seen.
+  public var augment: Located<String>?
+  /// Passes over the pictures.
+  public var epochs: Int?
+  /// The weight of the labels' cross-entropy.
+  public var labelWeight = 0.0
   /// Tokens of a window of text.
   public var context = 256
   /// A checkpoint that runs beside the student.
@@ -37,8 +48,8 @@ public struct DistillStageOptions: StageOptions {
   public var textWeight = 0.0
   /// Tokens to train on, such as `2M`.
   public var tokens = Located("2M")
-  /// Windows of a batch.
-  public var batch = 8
+  /// Windows or pictures of a batch; nil follows from which they are.
+  public var batch: Int?
   /// Batches of a step.
   public var accumulation = 1
   /// The optimizer.
@@ -59,8 +70,8 @@ public struct DistillStageOptions: StageOptions {
   public var rank = 16
   /// Weights that are zero stay zero.
   public var keepZeros = false
-  /// Windows for validation.
-  public var validationWindows = 64
+  /// Windows or pictures for validation; nil follows from which they are.
+  public var validationWindows: Int?
   /// Validations of a run.
   public var validations = 10
   /// Validations without a better one before the run stops; nil never stops early.
@@ -97,6 +108,21 @@ public struct DistillStageOptions: StageOptions {
         "logs", \.logs, .list(.path, of: "teacher logs"),
         "Teacher logs (`condense teacher-log`), read relative to the recipe."),
       .init("text", \.text, .list(.path, of: "texts"), "Texts, where there are no logs."),
+      .init(
+        "images", \.images, .list(.path, of: "arrays of pictures"),
+        "Arrays of pictures or other samples (`.npy`), for networks over such: those of the log, or for a teacher beside "
+          + "the student."),
+      .init(
+        "labels", \.labels, .list(.path, of: "arrays of labels"),
+        "The right labels, a file for each of `images`."),
+      .init(
+        "augment", \.augment, .optional(.located("a list such as `flip,shift=4,mix`")),
+        "How pictures are changed each time they are seen: mirrored, moved, mixed with another. A log has its own."
+      ),
+      .init(
+        "epochs", \.epochs, .optional(.integer(1...1_048_576)), "Passes over pictures. Default: 20."
+      ),
+      .init("label-weight", \.labelWeight, .number(0...1e6), "Of the labels' cross-entropy."),
       .init("context", \.context, .integer(2...1_048_576), "Tokens of a window of text."),
       .init(
         "teacher", \.teacher, .optional(.path),
@@ -112,7 +138,8 @@ public struct DistillStageOptions: StageOptions {
       .init(
         "targets", \.targets, .optional(.choice()),
         "What is compared: sampled tokens or the top k of a log, the whole distribution of a teacher, or the text. "
-          + "Default: samples with logs, full with a teacher, else text."),
+          + "Default: samples with logs, full with a teacher, else text. Of pictures: full, or the labels."
+      ),
       .init(
         "divergence", \.divergence, .choice(), "How distributions are compared."),
       .init("beta", \.beta, .number(0...1), "Jensen–Shannon: the teacher's share of the mixture."),
@@ -123,7 +150,8 @@ public struct DistillStageOptions: StageOptions {
         "tokens", \.tokens, .located("a number such as `2M`"),
         "Tokens to train on; logs and texts are read again when they are shorter."),
       .init(
-        "batch", \.batch, .integer(1...65_536), "Windows that run through the network at once."),
+        "batch", \.batch, .optional(.integer(1...65_536)),
+        "Windows or pictures that run through the network at once. Default: 8, of pictures 64."),
       .init(
         "accumulation", \.accumulation, .integer(1...65_536),
         "Batches whose gradients add up to one step."),
@@ -145,8 +173,8 @@ public struct DistillStageOptions: StageOptions {
         "keep-zeros", \.keepZeros, .flag,
         "Weights that are zero stay zero; of sparse encodings they always do."),
       .init(
-        "validation-windows", \.validationWindows, .integer(1...1_048_576),
-        "Windows that are kept for validation."),
+        "validation-windows", \.validationWindows, .optional(.integer(1...1_048_576)),
+        "Windows or pictures that are kept for validation. Default: 64, of pictures 512."),
       .init("validations", \.validations, .integer(1...65_536), "Validations of a run."),
       .init(
         "patience", \.patience, .optional(.integer(1...65_536)),
@@ -178,9 +206,20 @@ extension DistillStageOptions {
       throw RecipeError(
         at: tokens.place, .refused("'\(tokens.value)' is no number of tokens such as 2M"))
     }
-    var training = TrainingOptions()
+    request.images = images.map(\.value)
+    request.labels = labels.map(\.value)
+    if let augment {
+      guard let augmentation = SampleAugmentation(augment.value) else {
+        throw RecipeError(
+          at: augment.place,
+          .refused("'\(augment.value)' is no list of flip, shift=PIXELS (1 to 64) and mix"))
+      }
+      request.augmentation = augmentation
+    }
+    var training = images.isEmpty ? TrainingOptions() : .forSamples(epochs: epochs)
+    if images.isEmpty { training.epochs = epochs }
     training.tokens = count
-    training.batch = batch
+    training.batch = batch ?? training.batch
     training.accumulation = accumulation
     training.optimizer = optimizer
     training.learningRate = learningRate ?? TrainingOptions.learningRate(train, optimizer)
@@ -189,7 +228,11 @@ extension DistillStageOptions {
     training.schedule = schedule
     training.warmup = warmup
     training.finalRate = finalRate
-    training.targets = targets ?? (!logs.isEmpty ? .samples : teacher != nil ? .full : .text)
+    training.targets =
+      targets
+      ?? (images.isEmpty
+        ? !logs.isEmpty ? .samples : teacher != nil ? .full : .text
+        : !logs.isEmpty || teacher != nil ? .full : .labels)
     switch divergence {
     case .forward: training.divergence = .forward
     case .reverse: training.divergence = .reverse
@@ -197,8 +240,13 @@ extension DistillStageOptions {
     }
     training.temperature = temperature
     training.divergenceWeight = divergenceWeight
-    training.textWeight = textWeight
-    training.validationWindows = validationWindows
+    if images.isEmpty ? labelWeight > 0 : textWeight > 0 {
+      throw RecipeError(
+        at: tokens.place,
+        .refused("text-weight is for texts, label-weight for images"))
+    }
+    training.textWeight = images.isEmpty ? textWeight : labelWeight
+    training.validationWindows = validationWindows ?? training.validationWindows
     training.validations = validations
     training.patience = patience
     training.precision = precision
@@ -207,7 +255,7 @@ extension DistillStageOptions {
     if blockwise {
       var blocks = BlockOptions()
       blocks.passes = passes
-      blocks.batch = batch
+      blocks.batch = batch ?? training.batch
       blocks.learningRate = learningRate ?? BlockOptions.learningRate(train)
       blocks.scaleRate = scaleRate
       blocks.optimizer = optimizer
@@ -224,5 +272,5 @@ extension DistillStageOptions {
   }
 
   /// Files that the stage reads.
-  var files: [Located<String>] { logs + text }
+  var files: [Located<String>] { logs + text + images + labels }
 }

@@ -1,7 +1,7 @@
 // The options of `prune`.
 
 import Encodings
-import Pruning
+public import Pruning
 
 /// Another goal for the tensors of a pattern.
 public struct SparsityOverride: Sendable, Equatable {
@@ -55,6 +55,10 @@ public struct PruneStageOptions: StageOptions {
   public var dense = false
   /// A smaller model instead: its parameters, or the share that goes of heads, channels or layers.
   public var structure = StructuredPruning()
+  /// A smaller network over pictures instead: the share of the filters that go.
+  public var filters: Double?
+  /// How heads, channels and filters are chosen; nil follows from what is cut.
+  public var importance: ChannelImportance?
   /// Where `structure` is asked for.
   public var targetParameters: Located<String>?
 
@@ -64,6 +68,10 @@ public struct PruneStageOptions: StageOptions {
   /// All methods but magnitude need calibration text.
   public func requirement(of recipe: Recipe) -> (what: String, key: String)? {
     guard recipe.calibration == nil else { return nil }
+    if filters != nil {
+      return filterPruning.needsCalibration
+        ? ("the choice or the fit of filters", "calibration") : nil
+    }
     if asksForStructure {
       return structure.needsCalibration || targetParameters != nil
         ? ("structured pruning", "calibration") : nil
@@ -148,6 +156,10 @@ public struct PruneStageOptions: StageOptions {
         "width", \.structure.width, .optional(.number(0...1)),
         "A smaller model: the share of the residual stream's channels that go."),
       .init(
+        "filters", \.filters, .optional(.number(0...1)),
+        "A smaller network over pictures: the share of the filters that go inside of blocks; `width` is the share of "
+          + "those that make its stream."),
+      .init(
         "layers", \.structure.layers, .optional(.number(0...1)),
         "A smaller model: the share of layers that go."),
       .init(
@@ -155,9 +167,10 @@ public struct PruneStageOptions: StageOptions {
         "A smaller model: the share of branches that go one by one, attentions and MLPs. Layers that lack one are for "
           + "condense, and for llama.cpp as GGUF; transformers knows none."),
       .init(
-        "importance", \.structure.importance, .choice(),
+        "importance", \.importance, .optional(.choice()),
         "How heads and channels are chosen: by the loss's curvature of what a fit leaves, by that error alone, by "
-          + "first-order effect on the loss, by activations, by weights, or the last ones."),
+          + "first-order effect on the loss, by activations, by weights, or the last ones. Default: curvature; of filters "
+          + "reconstruction (they have no taylor and no curvature)."),
       .init(
         "layer-importance", \.structure.layerImportance, .choice(),
         "How layers and branches are chosen: by how little they turn the stream, by the text's perplexity without them, or evenly."
@@ -171,6 +184,11 @@ public struct PruneStageOptions: StageOptions {
 extension PruneStageOptions {
   /// The request; everything is checked at its place in the recipe.
   func request(_ recipe: Recipe) throws(RecipeError) -> PruneRequest {
+    if filters != nil {
+      return PruneRequest(
+        .filters(try filterRequest()),
+        calibration: recipe.calibration.map { CalibrationRequest($0) })
+    }
     if asksForStructure {
       return PruneRequest(
         .structure(try structureRequest()),
@@ -241,9 +259,38 @@ extension PruneStageOptions {
 
   private var asksForStructure: Bool { targetParameters != nil || structure.isAsked }
 
+  private var filterPruning: FilterPruning {
+    var request = FilterPruning(filters: filters, width: structure.width)
+    request.importance = importance ?? request.importance
+    request.repairs = structure.repairs
+    request.damping = damping
+    return request
+  }
+
+  private func filterRequest() throws(RecipeError) -> FilterPruning {
+    let others = targetParameters != nil || structure.shares.contains { $0.axis != "width" }
+    guard !others, sparsity == nil, pattern.value == "unstructured", overrides.isEmpty else {
+      throw RecipeError(
+        at: pattern.place,
+        .refused(
+          "filters make a network over pictures smaller; of other goals only width goes with them"))
+    }
+    guard damping > 0 else {
+      throw RecipeError(
+        at: pattern.place, .refused("damping must be greater than 0 behind a cut"))
+    }
+    do throws(FilterError) {
+      try filterPruning.check()
+    } catch {
+      throw RecipeError(at: pattern.place, .refused("\(error)"))
+    }
+    return filterPruning
+  }
+
   private func structureRequest() throws(RecipeError) -> StructuredPruning {
     var request = structure
     request.damping = damping
+    request.importance = importance ?? request.importance
     let place = targetParameters?.place ?? pattern.place
     if let targetParameters {
       guard let count = ByteSize.parse(targetParameters.value), count > 0 else {
