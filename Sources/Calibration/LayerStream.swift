@@ -183,7 +183,7 @@ public final class LayerStream {
   }
 
   /// The second moments of what the head reads; all branches have run.
-  public func headInputs(of model: any LanguageModel) -> SecondMoment {
+  public func headInputs(of model: any TokenPredictor) -> SecondMoment {
     precondition(position == network.sublayers.count)
     var moment = SecondMoment(width: model.head.matrix.inputs)
     for hidden in current.hidden { moment.add(model.normalize(hidden)) }
@@ -193,7 +193,7 @@ public final class LayerStream {
   /// The moments of what the head reads behind the changed branches and behind the original ones; all have run.
   ///
   /// The stream was made with `keepsOriginal`.
-  public func pairedHeadInputs(of model: any LanguageModel) -> PairedMoments {
+  public func pairedHeadInputs(of model: any TokenPredictor) -> PairedMoments {
     precondition(position == network.sublayers.count)
     guard let original else { preconditionFailure("a stream without the original network") }
     var moments = PairedMoments(width: model.head.matrix.inputs)

@@ -48,9 +48,10 @@ public struct Model {
     return tokenizer
   }
 
-  /// The network as one that reads tokens, or an error that says what it is.
+  /// The network as one that reads tokens and nothing else, or an error that says what it is.
   public func tokenNetwork() throws -> any TokenNetwork {
-    try known(network as? any TokenNetwork, for: "reading text")
+    try known(
+      network is any FeatureNetwork ? nil : network as? any TokenNetwork, for: "reading text")
   }
 
   /// The network as one over samples of numbers, or an error that says what it is.
@@ -68,7 +69,12 @@ public struct Model {
     try known(network as? any TextEncoder, for: "embedding text")
   }
 
-  private func known<Kind>(_ network: Kind?, for use: String) throws -> Kind {
+  /// The network as one that writes down speech, or an error that says what it is.
+  public func speechRecognizer() throws -> any SpeechRecognizer {
+    try known(network as? any SpeechRecognizer, for: "transcribing speech")
+  }
+
+  func known<Kind>(_ network: Kind?, for use: String) throws -> Kind {
     guard let network else {
       throw CheckpointError(
         path: checkpoint.path, .unsupported("\(use) with a \(self.network.family) model"))

@@ -34,7 +34,7 @@ public enum SelfTest {
     if let network = network as? any TokenNetwork {
       outputs =
         (network as? any TextEncoder)?.embeddingWidth
-        ?? (network is any LanguageModel
+        ?? (network is any TokenPredictor
           ? network.vocabularySize : network.embedding.matrix.inputs)
       ids = [Int32](repeating: 0, count: min(length, network.contextLimit))
     } else if let network = network as? any SampleNetwork {
@@ -73,8 +73,10 @@ public enum SelfTest {
     if let network = network as? any SampleNetwork {
       return network.outputs(network.batch(sample(of: network.input))).values
     }
-    let batch = TokenBatch([ids])
-    if let model = network as? any LanguageModel {
+    let batch =
+      (network as? any SpeechRecognizer).map { $0.batch(sample(of: $0.input), tokens: [ids]) }
+      ?? TokenBatch([ids])
+    if let model = network as? any TokenPredictor {
       let hidden = model.hidden(batch)
       return model.logits(hidden.rows(hidden.rows - 1..<hidden.rows)).values
     }

@@ -25,13 +25,15 @@ public final class DriftProbe {
   public private(set) var position = 0
 
   /// Tokens, or rows of samples, that are measured on.
-  public var tokens: Int { batches.reduce(0) { $0 + ($1.features?.rows ?? $1.tokens.count) } }
+  public var tokens: Int {
+    batches.reduce(0) { $0 + ($1.tokens.isEmpty ? $1.features?.rows ?? 0 : $1.tokens.count) }
+  }
 
   /// Keeps the outputs of a network as it is now.
   public init(network: any Network, set: CalibrationSet) {
     self.network = network
     batches = set.inputBatches()
-    head = (network as? any LanguageModel)?.head.matrix
+    head = (network as? any TokenPredictor)?.head.matrix
     hidden = batches.map { network.embed($0, position: 0) }
     for (batch, start) in zip(batches, hidden) {
       references.append(outputs(of: batch, from: start, branch: 0))
@@ -44,7 +46,7 @@ public final class DriftProbe {
     for sublayer in network.sublayers[branch...] {
       hidden = sublayer.run(hidden, batch, cache: nil, inputOf: nil)
     }
-    if let model = network as? any LanguageModel { return model.normalize(hidden) }
+    if let model = network as? any TokenPredictor { return model.normalize(hidden) }
     if let encoder = network as? any TextEncoder { return encoder.pool(hidden, batch) }
     if let network = network as? any SampleNetwork {
       return network.logits(network.outputs(of: hidden, batch))
@@ -80,7 +82,7 @@ public final class DriftProbe {
     for (index, batch) in batches.enumerated() {
       let own = outputs(of: batch, from: start(index), branch: branch ?? position)
       let reference = references[index]
-      if let head, let model = network as? any LanguageModel {
+      if let head, let model = network as? any TokenPredictor {
         let step = max(1, Self.logitBudget / model.vocabularySize)
         for first in stride(from: 0, to: own.rows, by: step) {
           let part = first..<min(first + step, own.rows)

@@ -39,39 +39,64 @@ struct Attention {
     let past = cache?.count ?? 0
     precondition(cache.map { $0.sequences == batch.sequences.count } ?? true)
     let all = cache?.extend(keys, values) ?? (keys: keys.values, values: values.values)
+    let keyRows = batch.sequences.enumerated().map { index, sequence in
+      let first = cache?.firstRow(ofSequence: index) ?? sequence.lowerBound
+      return first..<first + past + sequence.count
+    }
+    var result = mixture(
+      of: queries, batch: batch, past: past, keys: all.keys, values: all.values, keyRows: keyRows)
+    if queries.record != nil || keys.record != nil || values.record != nil {
+      precondition(cache == nil, "gradients through a cache")
+      result.record = gradientRecord(queries: queries, keys: keys, values: values, batch: batch)
+    }
+    return result
+  }
+
+  /// Attention of every token to rows of something else, of which each sequence sees its own part.
+  ///
+  /// - Parameters:
+  ///   - keys: `[rows, keyHeads * size]`, as many of each sequence.
+  ///   - values: The same.
+  func apply(queries: Matrix, toOther keys: Matrix, values: Matrix, batch: TokenBatch) -> Matrix {
+    precondition(mask == .full && keys.rows % max(1, batch.sequences.count) == 0)
+    precondition(queries.record == nil && keys.record == nil, "gradients of attention to others")
+    let each = keys.rows / max(1, batch.sequences.count)
+    return mixture(
+      of: queries, batch: batch, past: 0, keys: keys.values, values: values.values,
+      keyRows: batch.sequences.indices.map { $0 * each..<($0 + 1) * each })
+  }
+
+  /// The mixture of values for every query.
+  ///
+  /// - Parameters:
+  ///   - past: Keys of each sequence before its first query's own.
+  ///   - keyRows: The rows of `keys` and `values` that belong to each sequence.
+  private func mixture(
+    of queries: Matrix, batch: TokenBatch, past: Int, keys: [Float], values: [Float],
+    keyRows: [Range<Int>]
+  ) -> Matrix {
     let width = heads * headSize, keyWidth = keyHeads * headSize
     // Head by head within each sequence, so that every piece of work writes one range.
     var byHead = [Float](repeating: 0, count: queries.rows * width)
-    let pieces = batch.sequences.count * heads
     ParallelLoop.parts(
-      of: &byHead, count: pieces,
+      of: &byHead, count: batch.sequences.count * heads,
       range: { piece in
         let sequence = batch.sequences[piece / heads]
         let start = sequence.lowerBound * width + piece % heads * sequence.count * headSize
         return start..<start + sequence.count * headSize
       }
     ) { piece, output in
-      let sequence = batch.sequences[piece / heads]
+      let sequence = batch.sequences[piece / heads], rows = keyRows[piece / heads]
       let head = piece % heads
       let keyHead = head / (heads / keyHeads)
-      let first = cache?.firstRow(ofSequence: piece / heads) ?? sequence.lowerBound
-      let keyCount = past + sequence.count
+      let seen = rows.lowerBound * keyWidth + keyHead * headSize..<rows.upperBound * keyWidth
       oneHead(
         queries: queries.values.span.extracting(
           sequence.lowerBound * width + head * headSize..<sequence.upperBound * width),
-        queryCount: sequence.count, past: past,
-        keys: all.keys.span.extracting(
-          first * keyWidth + keyHead * headSize..<(first + keyCount) * keyWidth),
-        values: all.values.span.extracting(
-          first * keyWidth + keyHead * headSize..<(first + keyCount) * keyWidth),
-        keyCount: keyCount, into: &output)
+        queryCount: sequence.count, past: past, keys: keys.span.extracting(seen),
+        values: values.span.extracting(seen), keyCount: rows.count, into: &output)
     }
-    var result = gathered(byHead, rows: queries.rows, batch: batch, slots: heads, 0..<heads)
-    if queries.record != nil || keys.record != nil || values.record != nil {
-      precondition(cache == nil, "gradients through a cache")
-      result.record = gradientRecord(queries: queries, keys: keys, values: values, batch: batch)
-    }
-    return result
+    return gathered(byHead, rows: queries.rows, batch: batch, slots: heads, 0..<heads)
   }
 
   /// `[sequence][slot][token, size]` to `[token, size]` of each slot in `picked`, side by side.

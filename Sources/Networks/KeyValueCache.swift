@@ -8,6 +8,8 @@ public final class KeyValueCache {
   var sublayer = 0
   private var keys: [Int: [Float]] = [:]
   private var values: [Int: [Float]] = [:]
+  /// Keys and values of what stays the same for every token, by branch.
+  private var fixed: [Int: (keys: Matrix, values: Matrix)] = [:]
 
   /// Sequences that are continued together, all of the same length.
   let sequences: Int
@@ -50,6 +52,15 @@ public final class KeyValueCache {
       let target = (sequence * capacity + count) * width, source = sequence * each * width
       for i in 0..<each * width { all[target + i] = rows.values[source + i] }
     }
+  }
+
+  /// Keys and values of what stays the same for every token, such as an encoder's result; made when they are asked for the
+  /// first time.
+  func fixed(_ make: () -> (keys: Matrix, values: Matrix)) -> (keys: Matrix, values: Matrix) {
+    if let known = fixed[sublayer] { return known }
+    let made = make()
+    fixed[sublayer] = made
+    return made
   }
 
   /// Counts the tokens that every branch has stored.

@@ -81,51 +81,6 @@ public final class Linear {
   }
 }
 
-/// Tokens of one or more sequences, one after the other, without padding: ids, or vectors of numbers such as the pixels
-/// of images.
-public struct TokenBatch: Sendable {
-  /// The ids of all sequences; empty where tokens are vectors.
-  public let tokens: [Int32]
-  /// The tokens of all sequences as vectors, `[tokens, channels]`; nil where they are ids.
-  public let features: Matrix?
-  /// Where each sequence's tokens are in `tokens` and in the rows of every activation.
-  public let sequences: [Range<Int>]
-  /// Where the forward pass is recorded for gradients; nil in inference.
-  public let tape: GradientTape?
-  /// Whether a walk computes the inside of each branch again, instead of keeping it from the forward pass.
-  public let recomputes: Bool
-
-  /// A batch of sequences, none empty.
-  public init(_ sequences: [[Int32]], tape: GradientTape? = nil, recomputes: Bool = false) {
-    precondition(sequences.allSatisfy { !$0.isEmpty }, "an empty sequence")
-    var ranges: [Range<Int>] = []
-    var start = 0
-    for sequence in sequences {
-      ranges.append(start..<start + sequence.count)
-      start += sequence.count
-    }
-    tokens = sequences.flatMap { $0 }
-    features = nil
-    self.sequences = ranges
-    self.tape = tape
-    self.recomputes = recomputes
-  }
-
-  /// A batch of samples of numbers, each of as many rows.
-  ///
-  /// - Parameter features: `[samples * rowsPerSample, channels]`.
-  public init(features: Matrix, rowsPerSample: Int, tape: GradientTape? = nil) {
-    precondition(rowsPerSample > 0 && features.rows % rowsPerSample == 0)
-    tokens = []
-    self.features = features
-    sequences = (0..<features.rows / rowsPerSample).map {
-      $0 * rowsPerSample..<($0 + 1) * rowsPerSample
-    }
-    self.tape = tape
-    recomputes = false
-  }
-}
-
 /// One residual branch of a model: attention or MLP, with its norm and its addition to the stream.
 ///
 /// Groups are the linear layers that read one and the same input; they are what a quantizer sees
@@ -193,23 +148,6 @@ public protocol Network: AnyObject {
   var outerVectors: [VectorParameter] { get }
 }
 
-/// A network that reads ids of tokens.
-public protocol TokenNetwork: Network {
-  /// The longest sequence that the model was made for.
-  var contextLimit: Int { get }
-  /// Ids are below this.
-  var vocabularySize: Int { get }
-  /// The token embedding `[vocabulary, width]`; with a tied head, one layer object serves both.
-  var embedding: Linear { get }
-  /// Whether positions are rows of a table, so that no sequence can be longer than `contextLimit`.
-  var hasPositionTable: Bool { get }
-}
-
-extension TokenNetwork {
-  /// They are not, unless a family says otherwise.
-  public var hasPositionTable: Bool { false }
-}
-
 extension Network {
   /// None, unless a family says otherwise.
   public var tables: [Linear] { [] }
@@ -239,7 +177,7 @@ extension Network {
   public var matrices: [Linear] {
     var all = tables + linearLayers + sublayers.flatMap { $0.keptLayers }
     if let network = self as? any TokenNetwork { all.insert(network.embedding, at: 0) }
-    if let model = self as? any LanguageModel, !model.isTied { all.append(model.head) }
+    if let model = self as? any TokenPredictor, !model.isTied { all.append(model.head) }
     return all
   }
 
@@ -251,56 +189,6 @@ extension Network {
 
   /// The linear layers of all branches, in order.
   public var linearLayers: [Linear] { sublayers.flatMap { $0.groups.flatMap { $0 } } }
-}
-
-/// A network that predicts the next token.
-public protocol LanguageModel: TokenNetwork {
-  /// The output layer `[vocabulary, width]`; the embedding itself when the model ties them.
-  var head: Linear { get }
-  /// Whether head and embedding are one matrix.
-  var isTied: Bool { get }
-  /// The head's input for rows of the stream: the final norm.
-  func normalize(_ hidden: Matrix) -> Matrix
-  /// The residual stream, where it can be rotated; nil where it cannot.
-  var rotatableStream: RotatableStream? { get }
-  /// c, where logits are `c tanh(x / c)` of what the head gives; nil where they are that itself.
-  var logitCap: Float? { get }
-}
-
-extension LanguageModel {
-  /// It cannot, unless a family says otherwise.
-  public var rotatableStream: RotatableStream? { nil }
-  /// None, unless a family says otherwise.
-  public var logitCap: Float? { nil }
-
-  /// The logits `[rows, vocabulary]` of rows of the stream.
-  public func logits(_ hidden: Matrix) -> Matrix { logits(ofNormalized: normalize(hidden)) }
-
-  /// The logits of rows behind the final norm.
-  ///
-  /// - Parameter matrix: In place of the head's own.
-  public func logits(ofNormalized x: Matrix, head matrix: (any LinearOperator)? = nil) -> Matrix {
-    var logits = matrix.map { $0.apply(to: x, bias: head.bias) } ?? head.apply(x)
-    guard let cap = logitCap else { return logits }
-    precondition(logits.record == nil, "the gradient of logits goes through backpropagate")
-    SoftCap.apply(&logits.values, cap: cap)
-    return logits
-  }
-}
-
-/// A network that turns a text into one vector.
-public protocol TextEncoder: TokenNetwork {
-  /// Tokens of a sequence beyond this are cut off.
-  var maximumTokens: Int { get }
-  /// Values of an embedding.
-  var embeddingWidth: Int { get }
-  /// One embedding a sequence, `[sequences, embeddingWidth]`.
-  func pool(_ hidden: Matrix, _ batch: TokenBatch) -> Matrix
-}
-
-extension TextEncoder {
-  /// The embeddings of a batch.
-  public func embeddings(_ batch: TokenBatch) -> Matrix { pool(hidden(batch), batch) }
 }
 
 /// A family of architectures that share one forward pass.
@@ -333,6 +221,7 @@ public enum FamilyRegistry {
       BertNetwork.self,
       ResidualNetwork.self,
       VisionTransformer.self,
+      WhisperNetwork.self,
       KerasNetwork.self,
     ]
   }

@@ -54,10 +54,19 @@ public enum SampleOutput: String, Sendable {
   case values
 }
 
-/// A network that gives one row of numbers a sample.
-public protocol SampleNetwork: Network {
+/// A network that reads samples of numbers.
+public protocol FeatureNetwork: Network {
   /// What it reads.
   var input: SampleShape { get }
+}
+
+extension FeatureNetwork {
+  /// Samples that are run together: about 2¹⁸ numbers of the input's size times 16 channels.
+  public var batchSamples: Int { max(1, min(256, (1 << 14) / max(1, input.rows))) }
+}
+
+/// A network that gives one row of numbers a sample.
+public protocol SampleNetwork: FeatureNetwork {
   /// What makes its input of integers.
   var normalization: SampleNormalization { get }
   /// What its numbers are.
@@ -76,9 +85,6 @@ extension SampleNetwork {
 
   /// Whether the numbers tell labels.
   public var isClassifier: Bool { output != .values }
-
-  /// Samples that are run together: about 2¹⁸ numbers of the input's size times 16 channels.
-  public var batchSamples: Int { max(1, min(256, (1 << 14) / max(1, input.rows))) }
 
   /// A batch of the network's input, `[samples * input.rows, channels]`.
   public func batch(_ features: Matrix, tape: GradientTape? = nil) -> TokenBatch {

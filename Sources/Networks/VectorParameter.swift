@@ -33,6 +33,27 @@ public struct VectorParameter {
     ]
   }
 
+  /// Weight and bias of a norm that an object may have.
+  static func of<Owner: AnyObject>(
+    _ norm: LayerNorm?, _ owner: Owner, _ path: ReferenceWritableKeyPath<Owner, LayerNorm?>
+  ) -> [VectorParameter] {
+    guard let norm else { return [] }
+    func part(
+      _ name: String, _ values: WritableKeyPath<LayerNorm, [Float]>
+    ) -> VectorParameter {
+      VectorParameter(
+        name: name, get: { owner[keyPath: path]?[keyPath: values] ?? [] },
+        set: { owner[keyPath: path]?[keyPath: values] = $0 })
+    }
+    return [part(norm.name + ".weight", \.weight), part(norm.name + ".bias", \.bias)]
+  }
+
+  private init(name: String, get: @escaping () -> [Float], set: @escaping ([Float]) -> Void) {
+    self.name = name
+    self.get = get
+    self.set = set
+  }
+
   /// The bias of a layer that has one.
   init(biasOf layer: Linear) {
     name = layer.biasName

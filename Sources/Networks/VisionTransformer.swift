@@ -190,20 +190,3 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
     return head?.apply(normalized) ?? normalized
   }
 }
-
-extension TokenBatch {
-  /// The batch with sequences that share the rows of a stream: patches of pictures are fewer than pixels.
-  func sharing(rows: Int) -> TokenBatch {
-    guard features != nil, !sequences.isEmpty, sequences.last?.upperBound != rows else {
-      return self
-    }
-    return TokenBatch(
-      features: Matrix(rows: rows, columns: 0), rowsPerSample: rows / sequences.count, tape: tape)
-  }
-
-  /// The same sequences without a record.
-  var unrecorded: TokenBatch {
-    guard let features else { return TokenBatch(sequences.map { Array(tokens[$0]) }) }
-    return TokenBatch(features: features, rowsPerSample: sequences.first?.count ?? 1)
-  }
-}

@@ -13,7 +13,12 @@ struct EditedCheckpoint: Checkpoint {
 
   /// - Parameter pooling: What the pooling module's configuration says instead.
   init(_ family: String, replacing: [String: String] = [:], pooling: String? = nil) throws {
-    source = try CheckpointFolder(path: FamilyFixtureTests.folder(family))
+    try self.init(
+      folder: FamilyFixtureTests.folder(family), replacing: replacing, pooling: pooling)
+  }
+
+  init(folder: String, replacing: [String: String] = [:], pooling: String? = nil) throws {
+    source = try CheckpointFolder(path: folder)
     var text = String(decoding: try source.sideFile("config.json"), as: UTF8.self)
     for (old, new) in replacing { text = text.replacing(old, with: new) }
     configuration = try JSONValue(parsing: Array(text.utf8))

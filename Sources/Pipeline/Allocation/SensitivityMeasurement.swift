@@ -54,7 +54,7 @@ struct SensitivityMeasurement {
       drifts.advance()
     }
     var ends: [SensitivityTable.Entry] = []
-    let model = network as? any LanguageModel
+    let model = network as? any TokenPredictor
     let head = model.map { stream.headInputs(of: $0).mean() }
     if let network = network as? any TokenNetwork, isOpen(network.embedding) {
       let isTied = model?.isTied ?? false

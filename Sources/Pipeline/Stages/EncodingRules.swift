@@ -189,7 +189,7 @@ public struct MatrixSite: Sendable, Equatable {
         name: linear.weightName, role: role, outputs: linear.matrix.outputs,
         inputs: linear.matrix.inputs, layout: linear.layout)
     }
-    let model = network as? any LanguageModel
+    let model = network as? any TokenPredictor
     var sites: [MatrixSite] = []
     if let network = network as? any TokenNetwork {
       sites.append(site(network.embedding, .embedding(isHead: model?.isTied ?? false)))

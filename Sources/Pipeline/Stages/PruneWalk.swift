@@ -53,7 +53,7 @@ final class PruneWalk {
     if let tokens { try pruneEmbedding(tokens, set) }
     guard let set else {
       for linear in network.linearLayers { try prune(linear) { .none } }
-      if let model = network as? any LanguageModel, !model.isTied {
+      if let model = network as? any TokenPredictor, !model.isTied {
         try prune(model.head) { .none }
       }
       return layers
@@ -80,7 +80,7 @@ final class PruneWalk {
       },
       left: { self.leave($0) }
     ).run(network, stream) { progress("prune", $0) }
-    if let model = network as? any LanguageModel, !model.isTied {
+    if let model = network as? any TokenPredictor, !model.isTied {
       try prune(model.head) {
         guard self.weights.readsOriginalInputs else {
           return .moment(stream.headInputs(of: model).mean())
@@ -97,7 +97,7 @@ final class PruneWalk {
   /// inputs in the original model.
   private func pruneEmbedding(_ network: any TokenNetwork, _ set: CalibrationSet?) throws {
     try prune(network.embedding) {
-      guard let model = network as? any LanguageModel, model.isTied, let set else { return .none }
+      guard let model = network as? any TokenPredictor, model.isTied, let set else { return .none }
       let stream = LayerStream(network: network, set: set)
       for index in network.sublayers.indices {
         self.progress("head statistics", Double(index) / Double(network.sublayers.count))

@@ -72,7 +72,7 @@ final class QuantizeWalk {
           }
         }
       ).run(network, stream) { setting.progress("quantize", $0) }
-      if let model = network as? any LanguageModel, !model.isTied, isEncoded(model.head) {
+      if let model = network as? any TokenPredictor, !model.isTied, isEncoded(model.head) {
         try quantize(model.head) {
           let statistics = self.headStatistics(stream, model)
           return setting.knowledge?.head(statistics) ?? LayerKnowledge(statistics: statistics)
@@ -80,7 +80,7 @@ final class QuantizeWalk {
       }
     } else {
       for linear in network.linearLayers { try quantize(linear) { self.known(linear.weightName) } }
-      if let model = network as? any LanguageModel, !model.isTied {
+      if let model = network as? any TokenPredictor, !model.isTied {
         try quantize(model.head) { self.known(model.head.weightName) }
       }
     }
@@ -103,7 +103,7 @@ final class QuantizeWalk {
   }
 
   private func headStatistics(
-    _ stream: LayerStream, _ model: any LanguageModel
+    _ stream: LayerStream, _ model: any TokenPredictor
   ) -> InputStatistics {
     guard request.readsOriginalInputs else {
       return .moment(stream.headInputs(of: model).mean())
@@ -117,7 +117,7 @@ final class QuantizeWalk {
   /// other column to push an error onto: then it is rounded.
   private func quantizeEmbedding(_ network: any TokenNetwork, _ set: CalibrationSet?) throws {
     guard isEncoded(network.embedding) else { return }
-    guard let model = network as? any LanguageModel, model.isTied, let set else {
+    guard let model = network as? any TokenPredictor, model.isTied, let set else {
       try quantize(network.embedding) {
         guard self.request.method == .ec, let knowledge = self.setting.knowledge else {
           return self.known(network.embedding.weightName)
