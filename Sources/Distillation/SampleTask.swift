@@ -49,6 +49,10 @@ public struct SampleTask: TrainingTask {
     if let count, count != network.outputCount {
       throw .outputMismatch(student: network.outputCount, teacher: count)
     }
+    let needed = max(1, options.validationWindows) + options.batch * options.accumulation
+    guard views.count >= needed else {
+      throw .tooFewSamples(found: views.count, needed: needed)
+    }
     self.network = network
     self.views = views
     self.teacher = teacher

@@ -128,6 +128,8 @@ public enum DistillationError: Error, Sendable, Equatable, CustomStringConvertib
   case diverged(step: Int)
   /// A log or a text holds fewer windows than one batch and the validation need.
   case tooFewWindows(found: Int, needed: Int)
+  /// The same of samples.
+  case tooFewSamples(found: Int, needed: Int)
   /// A loss that needs the teacher itself, or something that the log does not hold.
   case needsTeacher(what: String)
   /// Training has nowhere improved on the input.
@@ -154,7 +156,10 @@ public enum DistillationError: Error, Sendable, Equatable, CustomStringConvertib
     case .diverged(let step):
       "the loss is not finite at step \(step): use a smaller --learning-rate"
     case .tooFewWindows(let found, let needed):
-      "\(found) windows or samples are too few: a batch and the validation need \(needed); give more of them or a smaller --batch"
+      "\(found) windows are too few: a batch and the validation need \(needed); give more text or a smaller --batch"
+    case .tooFewSamples(let found, let needed):
+      "\(found) samples are too few: a batch and the validation need \(needed); give more of them, or a smaller --batch and "
+        + "--validation-windows"
     case .needsTeacher(let what): what
     case .noImprovement(let input, let best):
       "training did not improve the student: validation \(best), the input has \(input); nothing was written"

@@ -18,13 +18,16 @@ struct Convert: ParsableCommand {
   @Argument(help: "The file or folder to write.") var output: String
   @OptionGroup(title: "Format") var format: ExportArguments
   @OptionGroup(title: "Input") var source: InputOptions
+  @Flag(help: "Make batch norms part of the convolutions before them.") var foldNorms = false
   @Flag(help: "Replace an existing output.") var force = false
   @OptionGroup(title: "Common") var common: CommonOptions
 
   func run() throws {
     _ = common.start()
+    let checkpoint = try source.open(input)
     let result = try ExportRun(
-      input: try source.open(input), formats: [ExportRun.formatName(ofOutput: output)],
+      input: foldNorms ? try NormFolding.folded(checkpoint) : checkpoint,
+      formats: [ExportRun.formatName(ofOutput: output)],
       options: try format.options(decodes: true), pack: PackRequest(dtype: format.type),
       stage: "convert"
     ).run(output: output, force: force)

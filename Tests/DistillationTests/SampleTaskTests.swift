@@ -35,6 +35,13 @@ import Testing
       try #require(SampleAugmentation(augmentation)), seed: 2)
   }
 
+  /// For five samples.
+  static var options: TrainingOptions {
+    var options = TrainingOptions.forSamples()
+    (options.batch, options.validationWindows) = (1, 4)
+    return options
+  }
+
   struct Case: Sendable, CustomStringConvertible {
     var student: String
     var temperature = 1.0, labelWeight = 0.0
@@ -56,7 +63,7 @@ import Testing
     // Another teacher than the student: all of its biases are moved.
     for vector in teacher.vectors { vector.values = vector.values.map { $0 + 0.3 } }
     for vector in network.vectors { vector.values = vector.values.map { $0 - 0.1 } }
-    var options = TrainingOptions.forSamples()
+    var options = Self.options
     options.temperature = test.temperature
     options.textWeight = test.labelWeight
     options.targets = test.targets
@@ -107,8 +114,7 @@ import Testing
   @Test func theLossIsTheDefinition() throws {
     let folder = try TemporaryFolder()
     let network = try Self.network("residual-a.th"), teacher = try Self.network("residual-b.th")
-    var options = TrainingOptions.forSamples()
-    options.validationWindows = 5
+    let options = Self.options
     var task = try SampleTask(
       network, views: Self.views(network, folder), teacher: .network(teacher), labels: nil,
       options: options)
@@ -177,6 +183,11 @@ import Testing
     #expect(throws: DistillationError.self) {
       try SampleTask(
         network, views: Self.views(network, folder), teacher: .network(other), labels: nil,
+        options: Self.options)
+    }
+    #expect(throws: DistillationError.tooFewSamples(found: 5, needed: 576)) {
+      try SampleTask(
+        network, views: Self.views(network, folder), teacher: .none, labels: [0, 1, 2, 3, 4],
         options: .forSamples())
     }
   }

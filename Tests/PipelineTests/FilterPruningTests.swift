@@ -1,6 +1,7 @@
 import Checkpoints
 import JSONDocuments
 import Networks
+import Pruning
 import Tensors
 import TestSupport
 import Testing

@@ -18,10 +18,11 @@ struct TransformedCheckpoint: Checkpoint {
   /// - Parameters:
   ///   - changed: Plain tensors by name, in place of the source's tensors and encoded weights of these names.
   ///   - added: Names of `changed` that the source does not have.
+  ///   - removed: Plain tensors of the source that go.
   ///   - configuration: Keys of the configuration with other values.
   init(
     _ source: any Checkpoint, changed: [String: Tensor], added: [String] = [],
-    configuration keys: [(key: String, value: JSONValue)] = []
+    removed: Set<String> = [], configuration keys: [(key: String, value: JSONValue)] = []
   ) {
     self.source = source
     self.changed = changed
@@ -39,6 +40,7 @@ struct TransformedCheckpoint: Checkpoint {
     }
     tensorNames =
       source.tensorNames.compactMap { name in
+        if removed.contains(name) { return nil }
         guard let weight = parts[name] else { return name }
         return weight
       } + added

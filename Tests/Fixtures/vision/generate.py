@@ -41,6 +41,10 @@ def write(name, model, config, pixels, outputs, rename=lambda key: key):
               folder / "expected.safetensors")
 
 
+def write_text(name, ids, outputs):
+    save_file({"ids": ids, "outputs": outputs.contiguous()}, HERE / name / "expected-text.safetensors")
+
+
 def vit(name, seed, rename=lambda key: key):
     config = transformers.ViTConfig(**SMALL, num_labels=5)
     model, pixels = randomise(transformers.ViTForImageClassification(config), seed)
@@ -60,12 +64,32 @@ def old(key):
 
 def clip():
     text = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20,
-                vocab_size=40, max_position_embeddings=12)
+                vocab_size=40, max_position_embeddings=12, bos_token_id=38, eos_token_id=39)
     config = transformers.CLIPConfig(text_config=text, vision_config=SMALL, projection_dim=20)
     model, pixels = randomise(transformers.CLIPModel(config), 3)
+    # A full text, one that ends early, one that was cut before its end.
+    ids = torch.tensor([[38, 5, 6, 7, 8, 9, 1, 2, 3, 4, 11, 39], [38, 7, 39, 39, 39, 39, 39, 39, 39, 39, 39, 39],
+                        [38, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22]])
     with torch.no_grad():
         pooled = model.vision_model(pixels).pooler_output
         write("clip", model, config, pixels, model.visual_projection(pooled))
+        write_text("clip", ids, model.text_projection(model.text_model(ids).pooler_output))
+
+
+def siglip():
+    text = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
+                vocab_size=40, max_position_embeddings=9, projection_size=24)
+    config = transformers.SiglipConfig(text_config=text, vision_config=dict(SMALL, hidden_size=24))
+    model, pixels = randomise(transformers.SiglipModel(config), 5)
+    ids = torch.randint(2, 40, (3, 9), generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        write("siglip", model, config, pixels, model.vision_model(pixels).pooler_output)
+        write_text("siglip", ids, model.text_model(ids).pooler_output)
+    # A tower alone has the same names without what stands before them, or with it, by version.
+    alone = transformers.SiglipVisionModel(config.vision_config)
+    randomise(alone, 8)
+    with torch.no_grad():
+        write("siglip-vision", alone, alone.config, pixels, alone(pixels).pooler_output)
 
 
 class VitPytorch(nn.Module):
@@ -107,6 +131,7 @@ torch.set_num_threads(1)
 vit("vit", 1)
 vit("vit-old-names", 1, old)
 clip()
+siglip()
 model, pixels = randomise(VitPytorch(), 7)
 with torch.no_grad():
     outputs = model(pixels)
