@@ -46,15 +46,15 @@ public struct CalibrationSet: Sendable {
 
   /// Lines of an encoder's texts, each a sequence with its special tokens, until `tokens` are reached.
   ///
-  /// - Parameter limit: Longest sequence, special tokens included.
+  /// - Parameter length: Of each sequence, special tokens included.
   public init(
-    lines texts: [(path: String, bytes: [UInt8])], tokenizer: Tokenizer, limit: Int,
+    lines texts: [(path: String, bytes: [UInt8])], tokenizer: Tokenizer, length: SentenceLength,
     vocabulary: Int, tokens: Int, seed: UInt64
   ) throws {
     var all: [[Int32]] = []
     for text in texts {
       for line in String(decoding: text.bytes, as: UTF8.self).split(whereSeparator: \.isNewline) {
-        let ids = SentenceTokens.ids(of: String(line), tokenizer: tokenizer, limit: limit)
+        let ids = SentenceTokens.ids(of: String(line), tokenizer: tokenizer, length: length)
         if let id = ids.first(where: { Int($0) >= vocabulary }) {
           throw TextError(path: text.path, .idOutsideVocabulary(id: id, vocabulary: vocabulary))
         }
@@ -135,10 +135,33 @@ public struct CalibrationSet: Sendable {
 /// Indices of the sequences of one batch.
 public typealias TokenBatchRange = Range<Int>
 
+/// How many tokens a sentence has for an encoder.
+public struct SentenceLength: Sendable, Equatable {
+  /// At most so many.
+  public let limit: Int
+  /// What fills it up; nil where it stays as long as it is.
+  public let padding: TextPadding?
+
+  /// What an encoder takes.
+  public init(of encoder: any TextEncoder) {
+    limit = encoder.maximumTokens
+    padding = encoder.padding
+  }
+}
+
 /// Sentences as an encoder reads them.
 public enum SentenceTokens {
-  /// The ids of a sentence with its special tokens, cut so that they are at most `limit`.
-  public static func ids(of text: String, tokenizer: Tokenizer, limit: Int) -> [Int32] {
+  /// The ids of a sentence with its special tokens, cut and filled up to the length that an encoder takes.
+  public static func ids(
+    of text: String, tokenizer: Tokenizer, length: SentenceLength
+  ) -> [Int32] {
+    let ids = ids(of: text, tokenizer: tokenizer, limit: length.limit)
+    guard let padding = length.padding, ids.count < padding.length else { return ids }
+    return ids + [Int32](repeating: padding.id, count: padding.length - ids.count)
+  }
+
+  /// The ids with their special tokens, cut so that they are at most `limit`.
+  private static func ids(of text: String, tokenizer: Tokenizer, limit: Int) -> [Int32] {
     let ids = tokenizer.encode(text, addSpecialTokens: true)
     guard ids.count > limit else { return ids }
     // The special tokens stay: what the template puts before and after an empty text.

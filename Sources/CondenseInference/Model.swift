@@ -21,6 +21,11 @@ public struct Model {
     try self.init(try CheckpointOpener.open(path))
   }
 
+  /// Opens one tower of a model that has several, such as `text` of CLIP's.
+  public init(path: String, tower: String) throws {
+    try self.init(try TowerCheckpoint(try CheckpointOpener.open(path), tower: tower))
+  }
+
   /// A model over a checkpoint that is open.
   public init(_ checkpoint: any Checkpoint) throws {
     self.checkpoint = checkpoint

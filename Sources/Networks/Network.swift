@@ -146,11 +146,16 @@ public protocol Network: AnyObject {
   var tables: [Linear] { get }
   /// The vectors of norms outside the branches.
   var outerVectors: [VectorParameter] { get }
+  /// Tensors outside the branches that are stored in binary16 where the branches' matrices are quantized, unless a rule
+  /// says otherwise: patch embeddings and positions.
+  var halvedTensors: Set<String> { get }
 }
 
 extension Network {
   /// None, unless a family says otherwise.
   public var tables: [Linear] { [] }
+  /// None, unless a family says otherwise.
+  public var halvedTensors: Set<String> { [] }
 
   /// The stream after the last branch.
   ///
@@ -200,6 +205,8 @@ public protocol ModelFamily {
   /// What keeps a checkpoint that looks like one of the family from being run, in one line; nil when nothing does, or it
   /// looks like another's.
   static func obstacle(_ checkpoint: any Checkpoint) -> String?
+  /// The names of a checkpoint's towers; none where it is one network.
+  static func towers(_ checkpoint: any Checkpoint) -> [String]
   /// Builds the network of a checkpoint whose `model_type` is one of them.
   static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network
 }
@@ -207,6 +214,8 @@ public protocol ModelFamily {
 extension ModelFamily {
   /// By its `model_type` alone, unless a family says otherwise.
   public static func recognizes(_ checkpoint: any Checkpoint) -> Bool { false }
+  /// None, unless a family says otherwise.
+  public static func towers(_ checkpoint: any Checkpoint) -> [String] { [] }
   /// Nothing, unless a family says otherwise.
   public static func obstacle(_ checkpoint: any Checkpoint) -> String? { nil }
 }
@@ -221,6 +230,7 @@ public enum FamilyRegistry {
       BertNetwork.self,
       ResidualNetwork.self,
       VisionTransformer.self,
+      ContrastiveTextNetwork.self,
       WhisperNetwork.self,
       KerasNetwork.self,
     ]

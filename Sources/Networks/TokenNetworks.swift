@@ -57,8 +57,24 @@ extension TokenPredictor {
 /// A network that predicts the next token of a text from the text alone.
 public protocol LanguageModel: TokenPredictor {}
 
+/// What fills texts up to one length.
+public struct TextPadding: Sendable, Equatable {
+  /// Tokens of every text.
+  public let length: Int
+  /// The token behind the text.
+  public let id: Int32
+
+  /// Padding.
+  public init(length: Int, id: Int32) {
+    self.length = length
+    self.id = id
+  }
+}
+
 /// A network that turns a text into one vector.
 public protocol TextEncoder: TokenNetwork {
+  /// What fills texts up; nil where they stay as long as they are.
+  var padding: TextPadding? { get }
   /// Tokens of a sequence beyond this are cut off.
   var maximumTokens: Int { get }
   /// Values of an embedding.
@@ -68,6 +84,9 @@ public protocol TextEncoder: TokenNetwork {
 }
 
 extension TextEncoder {
+  /// None, unless a family says otherwise.
+  public var padding: TextPadding? { nil }
+
   /// The embeddings of a batch.
   public func embeddings(_ batch: TokenBatch) -> Matrix { pool(hidden(batch), batch) }
 }

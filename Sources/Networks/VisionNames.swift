@@ -8,7 +8,9 @@ import Tensors
 struct VisionLayout {
   /// The names of tensors, without what stands before all of them.
   struct Names {
-    let classToken, positions, patches: String
+    /// Nil where every token is a patch.
+    let classToken: String?
+    let positions, patches: String
     /// The norm of the stream before the first branch; nil for none.
     let firstNorm: String?
     let layer: String
@@ -42,6 +44,10 @@ struct VisionLayout {
 
   /// Patches of a picture.
   var patchCount: Int { picture.rows / (patch * patch) }
+  /// Tokens of a picture.
+  var tokenCount: Int { patchCount + (names.classToken == nil ? 0 : 1) }
+  /// Whether a learned query makes the picture's vector, and not the class token.
+  var poolsByAttention: Bool { names.classToken == nil }
 }
 
 extension VisionLayout.Names {
@@ -66,6 +72,13 @@ extension VisionLayout.Names {
     attentionOutput: "self_attn.out_proj", innerNorm: "layer_norm2", inner: "mlp.fc1",
     outer: "mlp.fc2", finalNorm: "post_layernorm")
 
+  static let siglip = Self(
+    classToken: nil, positions: "embeddings.position_embedding.weight",
+    patches: "embeddings.patch_embedding", firstNorm: nil, layer: "encoder.layers.",
+    attentionNorm: "layer_norm1", projections: ["q", "k", "v"].map { "self_attn.\($0)_proj" },
+    attentionOutput: "self_attn.out_proj", innerNorm: "layer_norm2", inner: "mlp.fc1",
+    outer: "mlp.fc2", finalNorm: "post_layernorm")
+
   /// The package vit-pytorch.
   static let vitPytorch = Self(
     classToken: "cls_token", positions: "pos_embedding", patches: "to_patch_embedding.1",
@@ -79,16 +92,22 @@ extension VisionLayout {
   init(configurationOf checkpoint: any Checkpoint) throws(CheckpointError) {
     let whole = ConfigurationReader(checkpoint)
     let type = try whole.text("model_type", default: "")
-    let isClip = type != "vit"
+    let isClip = type.hasPrefix("clip"), isSiglip = type.hasPrefix("siglip")
+    let isPart = type == "clip" || type == "siglip"
     let reader =
-      type == "clip"
+      isPart
       ? ConfigurationReader(
         path: whole.path, json: whole.value("vision_config") ?? .object(JSONObject())) : whole
     if isClip {
       names = .clip
       root = checkpoint.holds("vision_model.post_layernorm.weight") ? "vision_model." : ""
       head = checkpoint.holds("visual_projection.weight") ? "visual_projection" : nil
-      others = type == "clip" ? ["text_model.", "text_projection.", "logit_scale"] : []
+      others = isPart ? ["text_model.", "text_projection.", "logit_scale"] : []
+    } else if isSiglip {
+      names = .siglip
+      root = checkpoint.holds("vision_model.post_layernorm.weight") ? "vision_model." : ""
+      head = nil
+      others = isPart ? ["text_model.", "logit_scale", "logit_bias"] : []
     } else {
       root = checkpoint.holds("vit.layernorm.weight") ? "vit." : ""
       names = .vit(
@@ -116,11 +135,13 @@ extension VisionLayout {
       throw reader.wrong("hidden_size", .integer(width), expected: "a multiple of \(heads) heads")
     }
     headSize = width / heads
-    hasProjectionBias = isClip ? true : try reader.flag("qkv_bias", default: true)
+    hasProjectionBias = isClip || isSiglip ? true : try reader.flag("qkv_bias", default: true)
     hasPatchBias = !isClip
     storesConvolution = true
-    activation = try reader.activation("hidden_act", default: isClip ? "quick_gelu" : "gelu")
-    epsilon = Float(try reader.number("layer_norm_eps", default: isClip ? 1e-5 : 1e-12))
+    activation = try reader.activation(
+      "hidden_act", default: isClip ? "quick_gelu" : isSiglip ? "gelu_pytorch_tanh" : "gelu")
+    epsilon = Float(
+      try reader.number("layer_norm_eps", default: isClip ? 1e-5 : isSiglip ? 1e-6 : 1e-12))
     output = head == "classifier" ? .logits : .values
     normalization = try Self.normalization(checkpoint, channels: channels)
   }

@@ -1,7 +1,8 @@
-// Vision transformers: patches of a picture as tokens, and one token more whose vector stands for the whole.
+// Vision transformers: patches of a picture as tokens, and one token more whose vector stands for the whole, or a query
+// that attends to all.
 //
 // Source   Dosovitskiy et al., "An Image Is Worth 16x16 Words", arXiv:2010.11929; Radford et al., "CLIP",
-//          arXiv:2103.00020
+//          arXiv:2103.00020; Zhai et al., "SigLIP", ICCV 2023, arXiv:2303.15343
 // Checked  VisionTests: outputs equal those of transformers
 
 public import Checkpoints
@@ -9,12 +10,14 @@ import Encodings
 import JSONDocuments
 public import Tensors
 
-/// ViT, and the vision tower of CLIP, over a checkpoint's weights.
+/// ViT, and the vision towers of CLIP and SigLIP, over a checkpoint's weights.
 ///
 /// The matrix of the patches and the positions are small and feed every later layer: no stage compresses them.
 public final class VisionTransformer: SampleNetwork, ModelFamily {
   /// The values of `model_type` that belong here.
-  public static let modelTypes = ["vit", "clip", "clip_vision_model"]
+  public static let modelTypes = [
+    "vit", "clip", "clip_vision_model", "siglip", "siglip_vision_model",
+  ]
 
   private let layout: VisionLayout
   /// The branches in the order of the stream.
@@ -23,9 +26,10 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
   public let tensorNames: Set<String>
   /// The convolution that makes a vector of each patch.
   private let patches: Linear
-  /// `[1 + patches, width]`, the first the class token's.
+  /// `[tokens, width]`, the first the class token's.
   private let positions: Matrix
-  private let classToken: [Float]
+  /// Nil where every token is a patch.
+  private let classToken: [Float]?
   private var firstNorm: LayerNorm?
   private var finalNorm: LayerNorm
   private let head: Linear?
@@ -48,8 +52,20 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
     VisionLayout(stateDictOf: checkpoint) != nil
   }
 
-  /// Builds the network of a checkpoint.
+  /// Pictures and texts, where both are there.
+  public static func towers(_ checkpoint: any Checkpoint) -> [String] {
+    let type = checkpoint.configuration["model_type"]?.string
+    return type == "clip" || type == "siglip" ? ["vision", "text"] : []
+  }
+
+  /// What is stored in binary16 where all else becomes small: patches and positions.
+  public var halvedTensors: Set<String> {
+    [patches.weightName, layout.root + layout.names.positions]
+  }
+
+  /// Builds the network of a checkpoint: the vision tower, unless it is seen as the other one.
   public static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
+    if checkpoint.tower == "text" { return try ContrastiveTextNetwork.build(checkpoint) }
     if checkpoint.configuration["model_type"]?.string == nil,
       let layout = VisionLayout(stateDictOf: checkpoint)
     {
@@ -82,10 +98,12 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
     }
     patches = try Self.patches(l, checkpoint)
     parts.leaveAlone([patches.weightName] + (l.hasPatchBias ? [patches.biasName] : []))
-    classToken = try floats(names.classToken, width)
+    classToken = try names.classToken.map { (name) throws(CheckpointError) in
+      try floats(name, width)
+    }
     positions = Matrix(
-      rows: l.patchCount + 1, columns: width,
-      values: try floats(names.positions, (l.patchCount + 1) * width))
+      rows: l.tokenCount, columns: width,
+      values: try floats(names.positions, l.tokenCount * width))
     firstNorm = try names.firstNorm.map { (name) throws(CheckpointError) in
       try parts.layerNorm(name, width, epsilon: l.epsilon)
     }
@@ -113,8 +131,11 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
           outer: try parts.linear(prefix + names.outer, width, l.innerWidth, bias: true),
           activation: l.activation))
     }
-    self.sublayers = sublayers
     finalNorm = try parts.layerNorm(names.finalNorm, width, epsilon: l.epsilon)
+    if l.poolsByAttention {
+      sublayers += try Self.pooling(l, finalNorm, probe: floats("head.probe", width), &parts)
+    }
+    self.sublayers = sublayers
     if let name = l.head {
       var outside = PartReader(checkpoint)
       let outputs = checkpoint.shape(name + ".weight")?.first ?? 0
@@ -131,22 +152,50 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
     tensorNames = parts.names
   }
 
+  /// The branches that make one vector of a picture's tokens: SigLIP's head.
+  private static func pooling(
+    _ l: VisionLayout, _ norm: LayerNorm, probe: [Float], _ parts: inout PartReader
+  ) throws(CheckpointError) -> [any Sublayer] {
+    let width = l.width, checkpoint = parts.checkpoint
+    let name = l.root + "head.attention.in_proj", weight = name + "_weight", bias = name + "_bias"
+    parts.leaveAlone([weight, bias])
+    let projection = Linear(
+      name: name, matrix: try checkpoint.weight(weight, outputs: 3 * width, inputs: width),
+      bias: try checkpoint.vector(bias, count: 3 * width), weightName: weight, biasName: bias)
+    return [
+      AttentionPooling(
+        norm: norm, projection: projection,
+        output: try parts.linear("head.attention.out_proj", width, width, bias: true),
+        attention: Attention(
+          heads: l.heads, keyHeads: l.heads, headSize: l.headSize, mask: .full,
+          scale: 1 / Float(l.headSize).squareRoot()), probe: probe),
+      PreNormMLP(
+        norm: try parts.layerNorm("head.layernorm", width, epsilon: l.epsilon),
+        inner: try parts.linear("head.mlp.fc1", l.innerWidth, width, bias: true),
+        outer: try parts.linear("head.mlp.fc2", width, l.innerWidth, bias: true),
+        activation: l.activation),
+    ]
+  }
+
   /// The norms outside the branches.
-  public var outerVectors: [VectorParameter] { VectorParameter.of(finalNorm, self, \.finalNorm) }
+  public var outerVectors: [VectorParameter] {
+    layout.poolsByAttention ? [] : VectorParameter.of(finalNorm, self, \.finalNorm)
+  }
 
   /// The stream before the first branch: for each picture the class token, then its patches by rows.
   public func embed(_ batch: TokenBatch, position: Int) -> Matrix {
     guard let pixels = batch.features else { preconditionFailure("a batch without pictures") }
-    let count = layout.patchCount + 1, width = layout.width, samples = batch.sequences.count
+    let count = layout.tokenCount, width = layout.width, samples = batch.sequences.count
+    let before = count - layout.patchCount
     let projected = patches.apply(pixels)
     var hidden = Matrix(rows: samples * count, columns: width)
     for sample in 0..<samples {
       for token in 0..<count {
         let to = (sample * count + token) * width
-        let from = (sample * (count - 1) + token - 1) * width
+        let from = (sample * (count - before) + token - before) * width
         for column in 0..<width {
           hidden.values[to + column] =
-            (token == 0 ? classToken[column] : projected.values[from + column])
+            (token < before ? classToken?[column] ?? 0 : projected.values[from + column])
             + positions.values[token * width + column]
         }
       }
@@ -182,9 +231,10 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
       layout: l.storesConvolution ? layout : nil, windows: ImageWindows(geometry))
   }
 
-  /// The logits, or the embedding, of the class token.
+  /// The logits, or the embedding, of the class token; what the query made where there is none.
   public func outputs(of hidden: Matrix, _ batch: TokenBatch) -> Matrix {
-    let count = layout.patchCount + 1
+    if layout.poolsByAttention { return hidden }
+    let count = layout.tokenCount
     let first = hidden.gathered((0..<batch.sequences.count).map { $0 * count })
     let normalized = finalNorm.applied(to: first)
     return head?.apply(normalized) ?? normalized

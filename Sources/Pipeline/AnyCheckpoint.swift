@@ -3,6 +3,7 @@
 import Bundles
 public import Checkpoints
 import HDF5Files
+import Networks
 public import JSONDocuments
 public import Tensors
 
@@ -13,11 +14,13 @@ public enum AnyCheckpoint {
     try CheckpointOpener.open(path, adding: formats)
   }
 
-  /// Opens a checkpoint, with a tokenizer that it did not bring.
-  public static func open(_ path: String, tokenizer: String?) throws -> any Checkpoint {
-    let checkpoint = try open(path)
-    guard let tokenizer else { return checkpoint }
-    return try CheckpointWithTokenizer(checkpoint, tokenizer: tokenizer)
+  /// Opens a checkpoint, with a tokenizer that it did not bring, and as one of its towers.
+  public static func open(
+    _ path: String, tokenizer: String? = nil, tower: String?
+  ) throws -> any Checkpoint {
+    var checkpoint = try open(path)
+    if let tokenizer { checkpoint = try CheckpointWithTokenizer(checkpoint, tokenizer: tokenizer) }
+    return try tower.map { try TowerCheckpoint(checkpoint, tower: $0) } ?? checkpoint
   }
 
   /// The format of a file; nil for a folder, and for a file that begins like none.

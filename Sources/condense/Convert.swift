@@ -42,9 +42,14 @@ struct InputOptions: ParsableArguments {
     help: ArgumentHelp(
       "A tokenizer.json or SentencePiece model for an input that has none.", valueName: "file"))
   var tokenizer: String?
+  @Option(
+    help: ArgumentHelp(
+      "Of a model with several towers, the one to work on: vision or text. The others stay as they are.",
+      valueName: "name"))
+  var tower: String?
 
   func open(_ path: String) throws -> any Checkpoint {
-    try AnyCheckpoint.open(path, tokenizer: tokenizer)
+    try AnyCheckpoint.open(path, tokenizer: tokenizer, tower: tower)
   }
 }
 

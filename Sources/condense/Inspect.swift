@@ -47,6 +47,9 @@ struct Inspect: ParsableCommand {
     }
     Terminal.print("format        \(inspection.format)")
     Terminal.print("architecture  \(inspection.architecture ?? "unknown")")
+    if !inspection.towers.isEmpty {
+      Terminal.print("towers        " + inspection.towers.joined(separator: ", "))
+    }
     Terminal.print("parameters    \(inspection.parameters)")
     Terminal.print(
       "tensors       \(inspection.tensorBytes) bytes, "

@@ -137,7 +137,7 @@ import Testing
       - quantize:
           method: gptq
           encoding: int8-g32
-      - pack
+      - pack: {}
     """.write(toFile: recipe, atomically: true, encoding: .utf8)
     let run = try Command.run("run", recipe, "--quiet", "--cache", work.file("cache"))
     #expect(run.status == 0, "\(run.error)")

@@ -7,7 +7,9 @@ import Testing
 /// What transformers computes on tiny vision transformers; see Tests/Fixtures/vision.
 @Suite struct VisionTests {
   static let folder = TestData.fixtures + "/vision/"
-  static let names = ["vit", "vit-old-names", "clip", "vit-pytorch"]
+  static let names = [
+    "vit", "vit-old-names", "clip", "siglip", "siglip-vision", "vit-pytorch",
+  ]
 
   private func open(_ name: String) throws -> (any SampleNetwork, expected: SafetensorsFile) {
     let isFile = name == "vit-pytorch"
@@ -30,7 +32,7 @@ import Testing
       expected = try #require(file.tensor("outputs"))
     #expect([network.input.dimensions] == [Array(pixels.shape.dropFirst())])
     #expect(network.outputCount == expected.columns)
-    #expect(network.isClassifier == (name != "clip"))
+    #expect(network.isClassifier == name.hasPrefix("vit"))
     let found = network.outputs(
       network.batch(Matrix(rows: 3 * 144, columns: 3, values: pixels.floats())))
     #expect(found.rows == 3 && found.columns == expected.columns)

@@ -30,7 +30,7 @@ import Testing
     (
       head + pack + "zzzzzz: 1",
       "4:1: unknown key 'zzzzzz' in the recipe, known: condense, imports, parameters, model, "
-        + "output, calibration, validation, stages, inputs"
+        + "output, calibration, validation, towers, stages, inputs"
     ),
     (
       head + "stages: []",
@@ -281,7 +281,7 @@ import Testing
     (
       "calibratoin.tokens=4",
       "--set calibratoin.tokens: no parameter and no key is called 'calibratoin.tokens', known: "
-        + "condense, parameters, model, output, calibration, validation, stages, inputs"
+        + "condense, parameters, model, output, calibration, validation, towers, stages, inputs"
     ),
     (
       "parameters.new=1",
@@ -308,7 +308,7 @@ import Testing
     (
       "imports=[a]",
       "--set imports: no parameter and no key is called 'imports', known: bits, head, condense, "
-        + "parameters, model, output, calibration, validation, stages, inputs"
+        + "parameters, model, output, calibration, validation, towers, stages, inputs"
     ),
   ]
 

@@ -21,7 +21,7 @@ public enum EmbedRun {
       .split(whereSeparator: \.isNewline)
     guard !lines.isEmpty else { throw TextError(path: textPath, .empty) }
     let sequences = lines.map {
-      SentenceTokens.ids(of: String($0), tokenizer: tokenizer, limit: encoder.maximumTokens)
+      SentenceTokens.ids(of: String($0), tokenizer: tokenizer, length: SentenceLength(of: encoder))
     }
     if let id = sequences.joined().first(where: { Int($0) >= encoder.vocabularySize }) {
       throw TextError(

@@ -11,6 +11,8 @@ public struct Inspection: Sendable {
   public let format: String
   /// `model_type` of the configuration.
   public let architecture: String?
+  /// The towers of a model that has several.
+  public let towers: [String]
   /// The tensors as the model names them.
   public let tensors: [LogicalTensor]
   /// Files beside the weights.
@@ -27,6 +29,7 @@ public struct Inspection: Sendable {
       checkpoint.configuration["model_type"]?.string
       ?? FamilyRegistry.family(of: checkpoint)?.modelTypes.first
       ?? checkpoint.configuration["architecture"]?.string
+    towers = FamilyRegistry.towers(of: checkpoint)
     tensors = checkpoint.logicalTensors
     sideFiles = checkpoint.sideFileNames
     byteCount = checkpoint.byteCount
@@ -71,6 +74,7 @@ public struct Inspection: Sendable {
     [
       "schema": 1, "format": .string(format),
       "architecture": architecture.map { .string($0) } ?? .null,
+      "towers": .array(towers.map { .string($0) }),
       "parameters": .integer(parameters), "tensor_bytes": .integer(tensorBytes),
       "bytes": .integer(byteCount), "bits_per_weight": .number(bitsPerWeight),
       "encodings": .array(

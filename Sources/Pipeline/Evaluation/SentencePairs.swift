@@ -9,7 +9,9 @@ import Tokenization
 
 enum SentencePairs {
   /// The pairs of a table, as token ids.
-  static func read(_ path: String, tokenizer: Tokenizer, limit: Int) throws -> [SentencePair] {
+  static func read(_ path: String, tokenizer: Tokenizer, length: SentenceLength) throws
+    -> [SentencePair]
+  {
     let text = String(decoding: try FilePath.read(path), as: UTF8.self)
     var pairs: [SentencePair] = []
     for (index, record) in try records(of: text, path: path).enumerated() {
@@ -23,8 +25,8 @@ enum SentencePairs {
       }
       pairs.append(
         SentencePair(
-          first: SentenceTokens.ids(of: record.fields[0], tokenizer: tokenizer, limit: limit),
-          second: SentenceTokens.ids(of: record.fields[1], tokenizer: tokenizer, limit: limit),
+          first: SentenceTokens.ids(of: record.fields[0], tokenizer: tokenizer, length: length),
+          second: SentenceTokens.ids(of: record.fields[1], tokenizer: tokenizer, length: length),
           score: score))
     }
     guard !pairs.isEmpty else { throw TextError(path: path, .empty) }

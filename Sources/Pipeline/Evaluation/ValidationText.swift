@@ -115,12 +115,12 @@ public struct Measurement {
     let tokenizer = try model.requiredTokenizer()
     let vocabulary = try model.tokenNetwork().vocabularySize
     if let encoder = model.network as? any TextEncoder {
-      let limit = encoder.maximumTokens
+      let length = SentenceLength(of: encoder)
       var sentences: [[Int32]] = []
       for file in try text.read() {
         for line in String(decoding: file.bytes, as: UTF8.self).split(whereSeparator: \.isNewline)
         where sentences.count < text.windows ?? .max {
-          let ids = SentenceTokens.ids(of: String(line), tokenizer: tokenizer, limit: limit)
+          let ids = SentenceTokens.ids(of: String(line), tokenizer: tokenizer, length: length)
           if let id = ids.first(where: { Int($0) >= vocabulary }) {
             throw TextError(path: file.path, .idOutsideVocabulary(id: id, vocabulary: vocabulary))
           }
@@ -131,7 +131,7 @@ public struct Measurement {
         throw TextError(path: text.text.joined(separator: ", "), .empty)
       }
       let pairs = try text.pairs.map {
-        try SentencePairs.read($0, tokenizer: tokenizer, limit: limit)
+        try SentencePairs.read($0, tokenizer: tokenizer, length: length)
       }
       evaluator = .encoder(EmbeddingEvaluator(sentences: sentences, pairs: pairs ?? []))
     } else {

@@ -31,6 +31,8 @@ public struct Recipe: Sendable, Equatable {
   public var calibration: CalibrationOptions?
   /// The text that drift is measured on.
   public var validation: ValidationOptions?
+  /// The towers of a model that has several, each with files of its own.
+  public var towers: [NamedTower] = []
   /// The stages, in order; at least one.
   public var stages: [StageEntry] = []
   /// Hashes that the inputs must have; empty in recipes written by hand.
@@ -72,6 +74,13 @@ extension RecipeSection where Root == Recipe {
       .init(
         "validation", \.validation, .optional(.section(.validation)),
         "The text that drift is measured on."),
+      .init(
+        "towers", \.towers,
+        .map(
+          .section(.tower), keys: "tower", checkKey: RecipeCodec<Located<String>>.isName,
+          make: { NamedTower(name: $0, options: $1) }, split: { ($0.name.value, $0.options) }),
+        "For models of several towers, such as CLIP's `vision` and `text`: the files of each, which stages with `tower` "
+          + "are calibrated with, and on which every stage is measured."),
       .init(
         "stages", \.stages, .list(.stage, of: "stages", atLeast: 1), required: true,
         "What is done, in order; each element has one key, the kind of stage."),

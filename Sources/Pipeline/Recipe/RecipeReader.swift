@@ -73,7 +73,10 @@ extension Recipe {
       if let first = places.updateValue(stage.name.place, forKey: stage.name.value) {
         throw RecipeError(at: stage.name.place, .duplicateName(stage.name.value, first: first))
       }
-      if let requirement = stage.options.requirement(of: self) {
+      if let tower = stage.tower, stage.kind == PackStageOptions.kind {
+        throw RecipeError(at: tower.place, .refused("a bundle holds all towers; leave out 'tower'"))
+      }
+      if let requirement = stage.options.requirement(of: seen(by: stage)) {
         throw RecipeError(at: stage.name.place, .needs(requirement.what, key: requirement.key))
       }
       try check(stage.gate, at: stage.name.place)
@@ -81,13 +84,16 @@ extension Recipe {
   }
 
   private func check(_ gate: GateOptions, at place: RecipePlace) throws(RecipeError) {
-    let slices = validation?.slices.map(\.name.value) ?? []
+    let slices =
+      (validation?.slices.map(\.name.value) ?? [])
+      + towers.filter { !$0.options.validation.isEmpty }.map(\.name.value)
     for slice in gate.slices where !slices.contains(slice.slice.value) {
       throw RecipeError(
         at: slice.slice.place,
         .unknownKey(slice.slice.value, in: "validation.slices", known: slices))
     }
     guard gate.allLimits.contains(where: { $0 != DriftLimits() }) else { return }
+    if validation == nil, gate.limits == DriftLimits() { return }
     guard let validation else {
       throw RecipeError(at: place, .needs("a gate on drift", key: "validation"))
     }

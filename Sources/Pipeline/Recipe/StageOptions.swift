@@ -40,13 +40,19 @@ public struct StageEntry: Sendable, Equatable {
   public var kind: String { type(of: options).kind }
   /// Unique in the recipe; the kind when the recipe gives none.
   public var name: Located<String>
+  /// The tower of the model that the stage works on; nil for the whole.
+  public var tower: Located<String>?
   /// A value of the kind's own type.
   public var options: any StageOptions
   /// What the stage may cost.
   public var gate: GateOptions
 
   /// A stage.
-  public init(name: Located<String>, options: any StageOptions, gate: GateOptions = .init()) {
+  public init(
+    name: Located<String>, tower: Located<String>? = nil, options: any StageOptions,
+    gate: GateOptions = .init()
+  ) {
+    self.tower = tower
     self.name = name
     self.options = options
     self.gate = gate
@@ -54,13 +60,14 @@ public struct StageEntry: Sendable, Equatable {
 
   /// Compares kind, name, options and gate.
   public static func == (a: StageEntry, b: StageEntry) -> Bool {
-    a.name == b.name && a.gate == b.gate && a.options.isEqual(to: b.options)
+    a.name == b.name && a.tower == b.tower && a.gate == b.gate && a.options.isEqual(to: b.options)
   }
 }
 
 /// A stage of one kind, while it is read.
 private struct StageDraft<Options: StageOptions>: Sendable {
   var name: Located<String>?
+  var tower: Located<String>?
   var options = Options()
   var gate = GateOptions()
 
@@ -70,7 +77,11 @@ private struct StageDraft<Options: StageOptions>: Sendable {
       fields: [
         .init(
           "name", \.name, .optional(.name),
-          "Unique among the stages; names the stage in reports and folders. Default: the kind.")
+          "Unique among the stages; names the stage in reports and folders. Default: the kind."),
+        .init(
+          "tower", \.tower, .optional(.name),
+          "Of a model with several towers, the one that the stage works on; the others stay as they are."
+        ),
       ] + Options.section.fields.map { $0.lifted(\.options) } + [
         .init("gate", \.gate, .section(.gate), "What the stage may cost before the run stops.")
       ])
@@ -85,11 +96,13 @@ extension StageOptions {
   ) throws(RecipeError) -> StageEntry {
     let draft = try StageDraft<Self>.section.decode(node, key: kind, at: place)
     return StageEntry(
-      name: draft.name ?? Located(kind, at: place), options: draft.options, gate: draft.gate)
+      name: draft.name ?? Located(kind, at: place), tower: draft.tower, options: draft.options,
+      gate: draft.gate)
   }
 
   fileprivate func encode(_ entry: StageEntry, _ paths: RecipePathWriter) -> JSONValue {
-    let draft = StageDraft(name: entry.name, options: self, gate: entry.gate)
+    let draft = StageDraft(
+      name: entry.name, tower: entry.tower, options: self, gate: entry.gate)
     return StageDraft<Self>.section.encode(draft, paths)
   }
 }

@@ -25,6 +25,7 @@ enum InputHashes {
 
   private static func texts(of recipe: Recipe) -> [Located<String>] {
     var paths = recipe.calibration.map { $0.text + $0.images } ?? []
+    paths += recipe.towers.flatMap { $0.options.calibration + $0.options.validation }
     if let validation = recipe.validation {
       paths += validation.text + validation.images + validation.slices.flatMap(\.text)
       if let pairs = validation.pairs { paths.append(pairs) }

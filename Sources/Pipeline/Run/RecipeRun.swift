@@ -156,6 +156,7 @@ public final class RecipeRun {
   private func run(
     _ entry: StageEntry, input: any Checkpoint, inputHash: String
   ) throws -> Step {
+    let recipe = recipe.seen(by: entry), input = try entry.seen(input)
     switch entry.options {
     case let options as QuantizeStageOptions:
       let asked = QuantizeRun(input: input, request: try options.request(recipe))

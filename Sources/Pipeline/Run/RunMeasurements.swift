@@ -17,9 +17,9 @@ final class RunMeasurements {
 
     /// What a bundle says of its drift; null when nothing was measured.
     var json: JSONValue {
-      guard let reference else { return .null }
+      guard reference != nil || !slices.isEmpty else { return .null }
       return [
-        "schema": 1, "reference": reference.json, "input": input?.json ?? .null,
+        "schema": 1, "reference": reference?.json ?? .null, "input": input?.json ?? .null,
         "slices": .object(
           JSONObject(slices.map { .init(key: $0.name, value: $0.drift.json) })),
       ]
@@ -29,6 +29,8 @@ final class RunMeasurements {
   /// One text and the key of what is measured on it.
   private struct Subject {
     let name: String
+    /// Of a model that has several; nil for the whole.
+    var tower: String?
     let measurement: Measurement
     let hash: String
   }
@@ -49,16 +51,21 @@ final class RunMeasurements {
     self.cache = cache
     self.originalHash = originalHash
     self.progress = progress
-    guard let validation = recipe.validation, FamilyRegistry.family(of: original) != nil else {
-      return
-    }
-    let model = try Model(original)
-    func subject(_ name: String, _ text: ValidationText) throws -> Subject {
-      Subject(
-        name: name,
+    guard FamilyRegistry.family(of: original) != nil else { return }
+    func subject(_ name: String, _ text: ValidationText, tower: String? = nil) throws -> Subject {
+      let model = try Model(Self.seen(original, as: tower))
+      return Subject(
+        name: name, tower: tower,
         measurement: try Measurement(text, tokenizedFor: model, reference: model),
         hash: try text.contentHash())
     }
+    for tower in recipe.towers where !tower.options.validation.isEmpty {
+      slices.append(
+        try subject(
+          tower.name.value, ValidationText(text: tower.options.validation.map(\.value)),
+          tower: tower.name.value))
+    }
+    guard let validation = recipe.validation else { return }
     whole = try subject("", validation.text(of: validation.files))
     for slice in validation.slices {
       var text = validation.text(of: slice.text.map(\.value))
@@ -71,20 +78,30 @@ final class RunMeasurements {
   func measure(
     _ result: any Checkpoint, hash: String, input: any Checkpoint, inputHash: String
   ) throws -> Result {
-    guard let whole else { return Result() }
     var measured = Result()
-    let drift = try drift(whole, of: result, hash: hash, from: nil)
-    measured.reference = drift
-    if case .encoder(let encoder) = drift { originalSpearman = encoder.referenceSpearman }
-    // The first stage reads the reference itself.
-    measured.input =
-      inputHash == originalHash
-      ? drift : try self.drift(whole, of: result, hash: hash, from: (input, inputHash))
+    if let whole {
+      let drift = try drift(whole, of: result, hash: hash, from: nil)
+      measured.reference = drift
+      if case .encoder(let encoder) = drift { originalSpearman = encoder.referenceSpearman }
+      // The first stage reads the reference itself.
+      measured.input =
+        inputHash == originalHash
+        ? drift : try self.drift(whole, of: result, hash: hash, from: (input, inputHash))
+    }
     for slice in slices {
       measured.slices.append(
         (slice.name, try self.drift(slice, of: result, hash: hash, from: nil)))
     }
     return measured
+  }
+
+  /// A checkpoint as one of its towers, or as it is.
+  private static func seen(
+    _ checkpoint: any Checkpoint, as tower: String?
+  ) throws -> any Checkpoint {
+    guard let tower else { return checkpoint }
+    let whole = (checkpoint as? TowerCheckpoint)?.source ?? checkpoint
+    return try TowerCheckpoint(whole, tower: tower)
   }
 
   /// The drift of one text; `reference` is the recipe's model when nil.
@@ -98,11 +115,13 @@ final class RunMeasurements {
     ] { key.update(part) }
     let digits = key.digits
     if let known = cache.figures(digits), let drift = MeasuredDrift(json: known) { return drift }
-    let model = try Model(result)
+    let model = try Model(Self.seen(result, as: subject.tower))
     let task = subject.name.isEmpty ? "measure" : "measure \(subject.name)"
     let drift: MeasuredDrift
     if let reference {
-      drift = try subject.measurement.drift(of: model, from: try Model(reference.checkpoint)) {
+      drift = try subject.measurement.drift(
+        of: model, from: try Model(Self.seen(reference.checkpoint, as: subject.tower))
+      ) {
         self.progress(task + " against input", $0)
       }
     } else {
@@ -116,10 +135,12 @@ final class RunMeasurements {
 /// The drift of one stage alone, as `condense quantize --validation` measures it.
 public struct StageMeasurement {
   private let measurement: Measurement
+  private let tower: String?
 
   /// Reads the text; the stage's input is the reference.
   public init(_ text: ValidationText, reference: any Checkpoint) throws {
     let model = try Model(reference)
+    tower = reference.tower
     measurement = try Measurement(text, tokenizedFor: model, reference: model)
   }
 
@@ -127,7 +148,8 @@ public struct StageMeasurement {
   public func writeDrift(
     of folder: String, progress: (Double) -> Void
   ) throws -> MeasuredDrift {
-    let drift = try measurement.drift(of: try Model(path: folder), progress: progress)
+    let drift = try measurement.drift(
+      of: try Model(try AnyCheckpoint.open(folder, tower: tower)), progress: progress)
     let result = RunMeasurements.Result(reference: drift, input: drift)
     try OutputFile.write(
       result.json.indentedText + "\n", to: FilePath.join(folder, "drift.json"))

@@ -47,10 +47,11 @@ public struct RunPlan: Sendable {
     let original = try AnyCheckpoint.open(recipe.model.value)
     try Self.check(recipe, original: original)
     sourceBytes = original.tensorNames.reduce(0) { $0 + (original.tensor($1)?.byteCount ?? 0) }
-    var current: any Checkpoint = original
+    var whole: any Checkpoint = original
     var lineage = try Lineage.parent(of: original)
     var stages: [Stage] = [], estimate: String?
     for entry in recipe.stages {
+      let recipe = recipe.seen(by: entry), current = try entry.seen(whole)
       // What is made of an estimate is one.
       if let before = stages.last, before.estimate != nil {
         estimate = "made of what '\(before.name)' is estimated to give"
@@ -70,7 +71,7 @@ public struct RunPlan: Sendable {
             name: entry.name.value, kind: entry.kind, hits: Self.hits(assignment),
             byteCount: plan.layout.byteCount, fileName: nil, estimate: estimate))
         lineage = try Self.lineage(stage, assignment, parent: lineage)
-        current = PlannedCheckpoint(plan, original: original)
+        whole = PlannedCheckpoint(plan, original: original)
       case let options as PruneStageOptions:
         // What earlier stages make of the model may not be what this one takes.
         if current is PlannedCheckpoint { try Self.check(options, recipe, current) }
@@ -83,7 +84,7 @@ public struct RunPlan: Sendable {
             byteCount: plan.layout.byteCount, fileName: nil,
             estimate: estimate ?? stage.request.sizeEstimate))
         lineage = try stage.plannedLineage(assignment, parent: lineage)
-        current = PlannedCheckpoint(plan, original: original)
+        whole = PlannedCheckpoint(plan, original: original)
       case let options as DistillStageOptions:
         let stage = DistillRun(input: current, request: try options.request())
         let plan = try stage.folderPlan()
@@ -92,7 +93,7 @@ public struct RunPlan: Sendable {
             name: entry.name.value, kind: entry.kind, hits: [],
             byteCount: plan.layout.byteCount, fileName: nil, estimate: estimate))
         lineage = try stage.plannedLineage(plan, parent: lineage)
-        current = PlannedCheckpoint(plan, original: original)
+        whole = PlannedCheckpoint(plan, original: original)
       case let options as PackStageOptions:
         stages.append(
           Stage(
@@ -112,6 +113,7 @@ public struct RunPlan: Sendable {
   /// Checks everything that can be checked before any work.
   static func check(_ recipe: Recipe, original: any Checkpoint) throws {
     for entry in recipe.stages {
+      let recipe = recipe.seen(by: entry), original = try entry.seen(original)
       if let options = entry.options as? PruneStageOptions {
         try check(options, recipe, original)
         continue
@@ -239,23 +241,36 @@ public struct RunPlan: Sendable {
 
   /// The drift that a bundle will say, with figures that are not known yet at zero.
   private static func drift(_ recipe: Recipe, _ original: any Checkpoint) throws -> JSONValue {
-    guard let validation = recipe.validation, FamilyRegistry.family(of: original) != nil else {
-      return .null
-    }
-    let network = try FamilyRegistry.network(of: original)
-    let isEncoder = network is any TextEncoder
-    func figures(pairs: Bool) -> MeasuredDrift {
+    guard FamilyRegistry.family(of: original) != nil else { return .null }
+    func figures(
+      of checkpoint: any Checkpoint, pairs: Bool, labels: Bool
+    ) throws -> MeasuredDrift {
+      let network = try FamilyRegistry.network(of: checkpoint)
       if let network = network as? any SampleNetwork {
-        return .samples(
-          .zero(hasLabels: validation.labels != nil, isClassifier: network.isClassifier))
+        return .samples(.zero(hasLabels: labels, isClassifier: network.isClassifier))
       }
-      return isEncoder ? .encoder(.zero(hasPairs: pairs)) : .language(.zero)
+      return network is any TextEncoder ? .encoder(.zero(hasPairs: pairs)) : .language(.zero)
     }
-    return RunMeasurements.Result(
-      reference: figures(pairs: validation.pairs != nil),
-      input: figures(pairs: validation.pairs != nil),
-      slices: validation.slices.map { ($0.name.value, figures(pairs: false)) }
-    ).json
+    var result = RunMeasurements.Result()
+    for tower in recipe.towers where !tower.options.validation.isEmpty {
+      result.slices.append(
+        (
+          tower.name.value,
+          try figures(
+            of: TowerCheckpoint(original, tower: tower.name.value), pairs: false, labels: false)
+        ))
+    }
+    if let validation = recipe.validation {
+      let whole = try figures(
+        of: original, pairs: validation.pairs != nil, labels: validation.labels != nil)
+      (result.reference, result.input) = (whole, whole)
+      for slice in validation.slices {
+        // Pairs and labels are the whole's.
+        result.slices.append(
+          (slice.name.value, try figures(of: original, pairs: false, labels: false)))
+      }
+    }
+    return result.json
   }
 }
 

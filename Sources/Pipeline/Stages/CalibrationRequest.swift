@@ -56,10 +56,10 @@ public struct CalibrationRequest: Sendable, Equatable {
     let set: CalibrationSet, rest: CalibrationSet?
     if let encoder = model.network as? any TextEncoder {
       set = try CalibrationSet(
-        lines: texts, tokenizer: tokenizer, limit: encoder.maximumTokens,
+        lines: texts, tokenizer: tokenizer, length: SentenceLength(of: encoder),
         vocabulary: encoder.vocabularySize, tokens: tokens, seed: UInt64(seed))
       rest = try CalibrationSet(
-        lines: texts, tokenizer: tokenizer, limit: encoder.maximumTokens,
+        lines: texts, tokenizer: tokenizer, length: SentenceLength(of: encoder),
         vocabulary: encoder.vocabularySize, tokens: .max / 2, seed: UInt64(seed)
       ).without(set, tokens: Self.restTokens)
     } else {

@@ -85,7 +85,7 @@ extension DistillRun: FolderStage {
     }
     return Lineage.entry(
       stage: "distill", options: request.json, seed: Int(request.training.seed),
-      inputName: FilePath.name(of: input.path), inputHash: RunPlan.noHash,
+      input: input, inputHash: RunPlan.noHash,
       calibration: try sources(), work: work.lineage(layers), parent: parent)
   }
 }

@@ -84,7 +84,9 @@ public struct DistillRun {
     do {
       let codes = try startingCodes(student)
       let plan = trainingPlan
-      let teacher = try request.teacher.map { try Model(path: $0) }
+      let teacher = try request.teacher.map {
+        try Model(try AnyCheckpoint.open($0, tower: input.tower))
+      }
       let network = try FamilyRegistry.network(of: student)
       let floats = teacher?.checkpoint
       let model = try plan.model(network, of: student, codes: codes) { name in
@@ -112,7 +114,7 @@ public struct DistillRun {
       let (checkpoint, layers) = try trainedCheckpoint(student, model, codes)
       let lineage = Lineage.entry(
         stage: "distill", options: request.json, seed: Int(request.training.seed),
-        inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: sources,
+        input: input, inputHash: inputHash, calibration: sources,
         work: work.lineage(layers.map { $0.record.json }), parent: try Lineage.parent(of: input))
       let folder = FolderPlan(
         source: checkpoint,

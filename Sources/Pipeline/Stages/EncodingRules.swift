@@ -228,13 +228,17 @@ public struct EncodingAssignment: Sendable {
 
   /// The matrices in the order of the work.
   public let items: [Item]
+  /// Tensors beside them that are stored in binary16.
+  public let halved: Set<String>
 
   /// Applies rules: a pattern goes before the default, and the last pattern that matches counts.
   ///
-  /// - Parameter isCalibrated: Whether there are activation statistics, which some file types look at.
+  /// - Parameters:
+  ///   - halved: Tensors that become binary16 unless a rule copies them.
+  ///   - isCalibrated: Whether there are activation statistics, which some file types look at.
   /// - Throws: `EncodingRuleError` when a pattern matches nothing.
   public init(
-    _ rules: [EncodingRule], to sites: [MatrixSite], isCalibrated: Bool
+    _ rules: [EncodingRule], to sites: [MatrixSite], halved: Set<String> = [], isCalibrated: Bool
   ) throws(EncodingRuleError) {
     let patterns = rules.filter { $0.pattern != nil }
     guard
@@ -243,10 +247,16 @@ public struct EncodingAssignment: Sendable {
     else { throw .noDefault }
     for rule in patterns {
       let pattern = rule.pattern ?? ""
-      guard sites.contains(where: { $0.aliases.contains { matches($0, pattern: pattern) } }) else {
+      guard
+        sites.contains(where: { $0.aliases.contains { matches($0, pattern: pattern) } })
+          || rule.target == .copy && halved.contains(where: { matches($0, pattern: pattern) })
+      else {
         throw .matchesNothing(
           pattern: pattern, nearest: nearestWord(to: pattern, among: sites.flatMap(\.aliases)))
       }
+    }
+    self.halved = halved.filter { name in
+      !patterns.contains { $0.target == .copy && matches(name, pattern: $0.pattern ?? "") }
     }
     let places = MixPlaces(sites, isCalibrated: isCalibrated)
     items = sites.map { site in
@@ -274,7 +284,10 @@ public struct EncodingAssignment: Sendable {
     }
   }
 
-  private init(items: [Item]) { self.items = items }
+  private init(items: [Item], halved: Set<String>) {
+    self.items = items
+    self.halved = halved
+  }
 
   /// The same with encodings chosen from lists.
   func choosing(_ names: [String: String]) -> EncodingAssignment {
@@ -285,7 +298,7 @@ public struct EncodingAssignment: Sendable {
         else { return item }
         return Item(
           site: item.site, target: .encode(encoding), rule: item.rule, insteadOf: item.insteadOf)
-      })
+      }, halved: halved)
   }
 
   /// The same with factors of a rank beside every matrix of codes that can have them; embeddings that no head shares stay,
@@ -321,7 +334,7 @@ public struct EncodingAssignment: Sendable {
       repaired.append(item)
     }
     if let rank, count == 0 { throw .nothingToRepair(rank: rank) }
-    return EncodingAssignment(items: repaired)
+    return EncodingAssignment(items: repaired, halved: halved)
   }
 
   /// Entropy-coded weights need no grid that fits a layer's inputs: the default goes for embeddings and heads too.

@@ -56,7 +56,11 @@ struct FolderPlan {
         )
       }
       if let entry = source.manifest[logical.name] { return (logical, .carry(entry)) }
-      return source.tensor(logical.name).map { (logical, .copy($0)) }
+      guard let tensor = source.tensor(logical.name) else { return nil }
+      return (
+        logical,
+        .copy(assignment.halved.contains(logical.name) ? tensor.halved : tensor)
+      )
     }
   }
 
@@ -150,7 +154,7 @@ struct FolderPlan {
     try FilePath.makeFolder(folder)
     if !source.sideFileNames.contains("config.json") {
       try OutputFile.write(
-        source.configuration.indentedText + "\n", to: FilePath.join(folder, "config.json"))
+        source.configurationOfAll.indentedText + "\n", to: FilePath.join(folder, "config.json"))
     }
     for name in source.sideFileNames {
       let path = FilePath.join(folder, name)
@@ -224,5 +228,13 @@ extension QuantizeRequest {
       own, outputs: site.outputs, inputs: site.inputs,
       zeros: weights - stored.storedCount(outputs: site.outputs, inputs: site.inputs),
       pattern: stored.pattern)
+  }
+}
+
+extension Tensor {
+  /// In binary16 where it is float32 whose values all fit.
+  fileprivate var halved: Tensor {
+    guard dtype == .float32, floats().allSatisfy({ abs($0) <= 65_504 }) else { return self }
+    return converted(to: .float16)
   }
 }

@@ -58,7 +58,7 @@ extension FolderStage {
   func key(inputHash: String, calibration: JSONValue) -> String {
     var hash = ContentHash()
     for part in [
-      toolVersion, Self.kind, BLAS.description, inputHash, options.compactText,
+      toolVersion, Self.kind, BLAS.description, inputHash, input.tower ?? "", options.compactText,
       calibration.compactText,
     ] { hash.update(part) }
     return hash.digits
@@ -70,8 +70,7 @@ extension FolderStage {
   ) -> JSONValue {
     Lineage.entry(
       stage: Self.kind, options: options, seed: calibrationRequest?.seed ?? 0,
-      inputName: FilePath.name(of: input.path), inputHash: inputHash, calibration: calibration,
-      work: work, parent: parent)
+      input: input, inputHash: inputHash, calibration: calibration, work: work, parent: parent)
   }
 
   /// Works in the folder of an output: what `body` writes as the result is read back, completed and gets its name.

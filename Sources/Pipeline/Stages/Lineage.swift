@@ -5,6 +5,7 @@ import Bundles
 public import Checkpoints
 import JSONDocuments
 import LinearAlgebra
+import Networks
 
 /// The version of this program.
 public let toolVersion = "0.1.0"
@@ -12,14 +13,29 @@ public let toolVersion = "0.1.0"
 enum Lineage {
   /// The entry of a stage.
   static func entry(
-    stage: String, options: JSONValue, seed: Int, inputName: String, inputHash: String,
+    stage: String, options: JSONValue, seed: Int, input: any Checkpoint, inputHash: String,
     calibration: JSONValue, work: JSONValue, parent: JSONValue
   ) -> JSONValue {
-    [
+    entry(
+      stage: stage, options: options, seed: seed, inputName: FilePath.name(of: input.path),
+      tower: input.tower, inputHash: inputHash, calibration: calibration, work: work,
+      parent: parent)
+  }
+
+  /// The entry of a stage whose input is known by name.
+  static func entry(
+    stage: String, options: JSONValue, seed: Int, inputName: String, tower: String? = nil,
+    inputHash: String, calibration: JSONValue, work: JSONValue, parent: JSONValue
+  ) -> JSONValue {
+    var input = JSONObject()
+    input["name"] = .string(inputName)
+    input["sha256"] = .string(inputHash)
+    if let tower { input["tower"] = .string(tower) }
+    return [
       "schema": 1, "tool": .string("condense " + toolVersion), "stage": .string(stage),
       "options": options, "seed": .integer(seed),
       "computed_with": .string(BLAS.description),
-      "input": ["name": .string(inputName), "sha256": .string(inputHash)],
+      "input": .object(input),
       "calibration": calibration, "work": work, "parent": parent,
     ]
   }
@@ -29,6 +45,7 @@ enum Lineage {
     if let wrapped = checkpoint as? CheckpointWithTokenizer {
       return try parent(of: wrapped.source)
     }
+    if let tower = checkpoint as? TowerCheckpoint { return try parent(of: tower.source) }
     if let changed = checkpoint as? TransformedCheckpoint { return try parent(of: changed.source) }
     if let bundle = checkpoint as? ModelBundle { return bundle.bundleManifest.lineage }
     if let file = checkpoint as? GGUFCheckpoint {
@@ -65,6 +82,12 @@ enum Lineage {
 /// The hash of everything in a checkpoint that a stage depends on: weights, side files and lineage.
 public func contentHash(of checkpoint: any Checkpoint) throws -> String {
   var hash = ContentHash()
+  if let tower = checkpoint as? TowerCheckpoint {
+    // What is not of the tower goes into the stage's result too.
+    hash.update(try contentHash(of: tower.source))
+    hash.update("tower " + tower.tower)
+    return hash.digits
+  }
   if let wrapped = checkpoint as? CheckpointWithTokenizer {
     hash.update(try contentHash(of: wrapped.source))
     hash.update(ContentHash.of(try wrapped.sideFile(wrapped.tokenizerName)))

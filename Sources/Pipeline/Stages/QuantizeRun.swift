@@ -212,11 +212,11 @@ public struct QuantizeRun {
   /// What becomes of every matrix; throws before any work when a rule is wrong.
   public func assignment() throws -> EncodingAssignment {
     let input = try planned()
-    let sites =
-      FamilyRegistry.family(of: input) == nil
-      ? MatrixSite.all(of: input) : MatrixSite.all(of: try FamilyRegistry.network(of: input))
+    let network =
+      FamilyRegistry.family(of: input) == nil ? nil : try FamilyRegistry.network(of: input)
     return try EncodingAssignment(
-      request.rules, to: sites,
+      request.rules, to: network.map { MatrixSite.all(of: $0) } ?? MatrixSite.all(of: input),
+      halved: network?.halvedTensors ?? [],
       isCalibrated: request.calibration != nil || request.imatrix != nil
     ).repaired(rank: request.repairRank)
   }

@@ -9,7 +9,12 @@ enum ReadBack {
   static func check(_ path: String) throws {
     let checkpoint = try AnyCheckpoint.open(path)
     guard FamilyRegistry.family(of: checkpoint) != nil else { return }
-    let test = SelfTest.make(for: try FamilyRegistry.network(of: checkpoint))
-    guard test.values.allSatisfy(\.isFinite) else { throw DriftError.notFinite(window: 0) }
+    let towers = FamilyRegistry.towers(of: checkpoint)
+    for view in try towers.isEmpty
+      ? [checkpoint] : towers.map({ try TowerCheckpoint(checkpoint, tower: $0) })
+    {
+      let test = SelfTest.make(for: try FamilyRegistry.network(of: view))
+      guard test.values.allSatisfy(\.isFinite) else { throw DriftError.notFinite(window: 0) }
+    }
   }
 }

@@ -7,12 +7,14 @@ import json
 import shutil
 from pathlib import Path
 
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import save_file
 from torch import nn
 
 HERE = Path(__file__).resolve().parent
+LETTERS = "abcdefghijklmnopqrstuvwxyz 0123456789."
 SMALL = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,
              image_size=12, patch_size=4)
 
@@ -39,6 +41,17 @@ def write(name, model, config, pixels, outputs, rename=lambda key: key):
         indent=2) + "\n")
     save_file({"pixels": pixels.permute(0, 2, 3, 1).contiguous(), "outputs": outputs.contiguous()},
               folder / "expected.safetensors")
+
+
+def tokenizer(name, ends):
+    """A letter a token; CLIP's texts begin with token 38 and end with 39."""
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(
+        vocab={letter: index for index, letter in enumerate(LETTERS)}, merges=[]))
+    if ends:
+        made.add_special_tokens(["<start>", "<end>"])
+        made.post_processor = tokenizers.processors.TemplateProcessing(
+            single="<start> $A <end>", special_tokens=[("<start>", 38), ("<end>", 39)])
+    made.save(str(HERE / name / "tokenizer.json"))
 
 
 def write_text(name, ids, outputs):
@@ -73,6 +86,7 @@ def clip():
     with torch.no_grad():
         pooled = model.vision_model(pixels).pooler_output
         write("clip", model, config, pixels, model.visual_projection(pooled))
+        tokenizer("clip", ends=True)
         write_text("clip", ids, model.text_projection(model.text_model(ids).pooler_output))
 
 
@@ -84,6 +98,7 @@ def siglip():
     ids = torch.randint(2, 40, (3, 9), generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
         write("siglip", model, config, pixels, model.vision_model(pixels).pooler_output)
+        tokenizer("siglip", ends=False)
         write_text("siglip", ids, model.text_model(ids).pooler_output)
     # A tower alone has the same names without what stands before them, or with it, by version.
     alone = transformers.SiglipVisionModel(config.vision_config)
