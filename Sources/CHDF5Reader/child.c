@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -31,14 +30,18 @@
 #define THIS_ARCHITECTURE 0
 #endif
 
-// Bytes of address space that the process has now.
+// Bytes of address space that the process has now. The child asks, not the program: there, another thread may take some
+// between the question and the fork, such as an arena of malloc.
 static size_t address_space(void) {
-  unsigned long pages = 0;
-  FILE *file = fopen("/proc/self/statm", "re");
-  if (!file) return 0;
-  if (fscanf(file, "%lu", &pages) != 1) pages = 0;
-  fclose(file);
-  return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+  char text[32] = "";
+  int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  ssize_t count = read(file, text, sizeof text - 1);
+  close(file);
+  size_t pages = 0;
+  for (ssize_t i = 0; i < count && text[i] >= '0' && text[i] <= '9'; ++i)
+    pages = 10 * pages + (size_t)(text[i] - '0');
+  return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 #define ALLOW(number)                                           \
@@ -111,9 +114,9 @@ struct hdf5_outcome hdf5_read(const void *bytes, size_t count, size_t limit, uns
     return outcome;
   }
   hdf5_prepare();
-  size_t space = address_space();
   pid_t child = fork();
   if (child == 0) {
+    size_t space = address_space();
     limit_child(space ? space + limit : 0, seconds);
     hdf5_walk(bytes, count, answer, limit, chunks);
     _exit(0);

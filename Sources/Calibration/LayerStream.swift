@@ -76,23 +76,22 @@ public final class LayerStream {
   ///
   /// - Parameters:
   ///   - keepsOriginal: Whether a second stream goes through the original network. No branch may have been changed yet.
-  ///   - originalEmbedding: The embedding before it was changed; nil where there is none, or it was not.
+  ///   - originalEmbeddings: The embeddings before they were changed; empty where they were not.
   public init(
     network: any Network, set: CalibrationSet, keepsOriginal: Bool = false,
-    originalEmbedding: (any LinearOperator)? = nil
+    originalEmbeddings: [any LinearOperator] = []
   ) {
     self.network = network
     let batches = set.inputBatches(tokens: Self.batchTokens)
     self.batches = batches
     current = Course(batches.map { network.embed($0, position: 0) })
     if keepsOriginal {
-      if let originalEmbedding, let network = network as? any TokenNetwork {
-        original = Self.with([originalEmbedding], in: [network.embedding]) {
+      original =
+        originalEmbeddings.isEmpty
+        ? current
+        : Self.with(originalEmbeddings, in: network.embeddings) {
           Course(batches.map { network.embed($0, position: 0) })
         }
-      } else {
-        original = current
-      }
       keepOriginals()
     }
   }

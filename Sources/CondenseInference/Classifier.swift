@@ -22,10 +22,12 @@ extension Model {
   /// - Throws: `CheckpointError` when the model tells no labels.
   public func classify(_ samples: SampleArray, count: Int = 1) throws -> [[LabelGuess]] {
     let network = try sampleNetwork()
-    guard network.isClassifier else {
+    guard network.isClassifier, network.results.count == 1 else {
       throw CheckpointError(
         path: checkpoint.path,
-        .unsupported("labels from a \(network.family) network, which gives other numbers"))
+        .unsupported(
+          "labels from a \(network.family) network, which gives "
+            + (network.isClassifier ? "\(network.results.count) results" : "other numbers")))
     }
     var guesses: [[LabelGuess]] = []
     for start in stride(from: 0, to: samples.count, by: network.batchSamples) {

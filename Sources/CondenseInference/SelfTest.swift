@@ -71,10 +71,13 @@ public enum SelfTest {
   /// The last position's logits, or the embedding.
   private static func output(of network: any Network, ids: [Int32]) -> [Float] {
     if let network = network as? any SampleNetwork {
-      return network.outputs(network.batch(sample(of: network.input))).values
+      return network.outputs(network.batch(sample(of: network.inputs, as: network.input))).values
     }
     let batch =
-      (network as? any SpeechRecognizer).map { $0.batch(sample(of: $0.input), tokens: [ids]) }
+      (network as? any SpeechRecognizer).map {
+        $0.batch(
+          sample(of: [SampleInput("input", $0.input)], as: $0.input), tokens: [ids])
+      }
       ?? TokenBatch([ids])
     if let model = network as? any TokenPredictor {
       let hidden = model.hidden(batch)
@@ -84,11 +87,19 @@ public enum SelfTest {
     return network.hidden(batch).values
   }
 
-  /// The input of a network over samples: number i is h / 2³¹ − 1 with h = (i + 1) · 2654435761 mod 2³² (Knuth's
-  /// multiplicative hash), so that anyone can make it.
-  private static func sample(of shape: SampleShape) -> Matrix {
-    let values = (0..<shape.values).map { index in
-      Float(Double(UInt32(truncatingIfNeeded: (index + 1) &* 2_654_435_761)) / 2_147_483_648 - 1)
+  /// The input of a network over samples, which anyone can make: with h = (i + 1) · 2654435761 mod 2³² (Knuth's
+  /// multiplicative hash), number i, counted over all inputs, is h / 2³¹ − 1, or where it is an id ⌊h · limit / 2³²⌋.
+  private static func sample(of inputs: [SampleInput], as shape: SampleShape) -> Matrix {
+    var values: [Float] = []
+    for input in inputs {
+      for _ in 0..<input.shape.values {
+        let hash = UInt32(truncatingIfNeeded: (values.count + 1) &* 2_654_435_761)
+        if let limit = input.idLimit {
+          values.append(Float((UInt64(hash) * UInt64(limit)) >> 32))
+        } else {
+          values.append(Float(Double(hash) / 2_147_483_648 - 1))
+        }
+      }
     }
     return Matrix(rows: shape.rows, columns: shape.channels, values: values)
   }

@@ -3,7 +3,8 @@
 // Source   softened KL: Hinton, Vinyals and Dean, arXiv:1503.02531, section 2, as in Divergence; one view for teacher and
 //          student, and many passes: Beyer et al., CVPR 2022, arXiv:2106.05237
 // Given    a pass over the samples; pass p shows view p of each, a log its view p modulo its views
-// Result   the mean over samples of w_d D + w_l (−log q_label); of values that are no labels, Σ (y − t)² / n in place of D
+// Result   the mean over samples of w_d D + w_l (−log q_label); of values that are no labels, Σ (y − t)² / n in place of D;
+//          of several results the mean of their D
 // Checked  SampleTaskTests: central differences
 
 public import HDF5Files
@@ -111,7 +112,7 @@ public struct SampleTask: TrainingTask {
     let targets = try targets(views)
     let logits = network.isClassifier ? network.logits(outputs.unrecorded) : outputs.unrecorded
     let usesText = options.targets.areHard ? 1 : options.textWeight
-    let columns = logits.columns
+    let columns = logits.columns, results = Array(zip(network.results, network.resultRanges))
     var gradient = logits
     var sums = LossSums()
     if labels != nil { sums.rightLabels = 0 }
@@ -120,11 +121,15 @@ public struct SampleTask: TrainingTask {
       let own = Array(logits.values[range])
       var parts = [Float](repeating: 0, count: columns)
       if let targets {
-        var values = own
-        sums.divergence += divergence(
-          &values, Array(targets.values[range]), options)
-        let weight = Float(options.divergenceWeight)
-        for i in parts.indices { parts[i] += weight * values[i] }
+        let weight = Float(options.divergenceWeight) / Float(results.count)
+        for (result, place) in results {
+          var values = Array(own[place])
+          let other = range.lowerBound + place.lowerBound..<range.lowerBound + place.upperBound
+          sums.divergence +=
+            divergence(&values, Array(targets.values[other]), of: result, options)
+            / Double(results.count)
+          for i in values.indices { parts[place.lowerBound + i] += weight * values[i] }
+        }
       }
       if let labels {
         let label = labels[view.sample]
@@ -144,9 +149,14 @@ public struct SampleTask: TrainingTask {
     sums.weight = Double(views.count)
     sums.units = views.count
     guard let observer else { return sums }
-    if network.output == .probabilities {
+    for (result, place) in results where result.kind == .probabilities {
       // The logits are logarithms of what the network gives.
-      for i in gradient.values.indices { gradient.values[i] /= max(outputs.values[i], 1e-30) }
+      for row in 0..<gradient.rows {
+        for column in place {
+          let i = row * columns + column
+          gradient.values[i] /= max(outputs.values[i], 1e-30)
+        }
+      }
     }
     GradientRecord.walk(from: outputs, gradient: gradient, observer: observer)
     return sums
@@ -165,11 +175,12 @@ public struct SampleTask: TrainingTask {
     }
   }
 
-  /// Replaces a row of the student's by its gradient.
+  /// Replaces a result of the student's by its gradient.
   private func divergence(
-    _ values: inout [Float], _ targets: [Float], _ options: TrainingOptions
+    _ values: inout [Float], _ targets: [Float], of result: SampleResult,
+    _ options: TrainingOptions
   ) -> Double {
-    if network.isClassifier {
+    if result.isClassifier {
       var targets = targets
       var teacher = targets.mutableSpan, student = values.mutableSpan
       return options.divergence.apply(

@@ -11,7 +11,7 @@ import Tensors
 ///
 /// For a language model the drift is the mean KL divergence in nats over all positions; for an encoder, 1 less the mean
 /// cosine of its embeddings; for a network over samples the KL divergence of its labels, or the relative error of what
-/// it gives where that is no labels.
+/// it gives where that is no labels; of several results the mean.
 public final class DriftProbe {
   private let network: any Network
   private let batches: [TokenBatch]
@@ -97,12 +97,17 @@ public final class DriftProbe {
           }.reduce(0, +)
         }
       } else if let network = network as? any SampleNetwork {
+        let results = Array(zip(network.results, network.resultRanges))
         for row in 0..<own.rows {
-          let range = own.range(ofRow: row)
-          let x = own.values.span.extracting(range), y = reference.values.span.extracting(range)
-          sum +=
-            network.isClassifier
-            ? LogitComparison(reference: y, model: x).divergence : relativeError(x, of: y)
+          let start = row * own.columns
+          for (result, place) in results {
+            let range = start + place.lowerBound..<start + place.upperBound
+            let x = own.values.span.extracting(range), y = reference.values.span.extracting(range)
+            sum +=
+              (result.isClassifier
+                ? LogitComparison(reference: y, model: x).divergence : relativeError(x, of: y))
+              / Double(results.count)
+          }
         }
       } else {
         for row in 0..<own.rows {

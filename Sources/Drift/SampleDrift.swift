@@ -24,16 +24,63 @@ public struct SampleDrift: Sendable, Equatable {
   public let divergence: LanguageDrift.Divergence?
   /// ‖y − ŷ‖² / ‖y‖² of the numbers that the networks give; nil without a reference.
   public let outputError: Double?
+  /// Of networks with several results, whose means the figures above are; empty for one, and without a reference.
+  public let results: [Result]
+
+  /// The drift of one of several results.
+  public struct Result: Sendable, Equatable {
+    /// What the model calls it.
+    public let name: String
+    /// Share of samples with the same likeliest label; nil where the numbers tell none.
+    public let agreement: Double?
+    /// The mean KL divergence in nats; nil as above.
+    public let divergence: Double?
+    /// ‖y − ŷ‖² / ‖y‖².
+    public let outputError: Double
+
+    var json: JSONValue {
+      var object = JSONObject()
+      object["name"] = .string(name)
+      if let agreement { object["label_agreement"] = .number(agreement) }
+      if let divergence { object["kl"] = .number(divergence) }
+      object["output_error"] = .number(outputError)
+      return .object(object)
+    }
+
+    init(name: String, agreement: Double?, divergence: Double?, outputError: Double) {
+      self.name = name
+      self.agreement = agreement
+      self.divergence = divergence
+      self.outputError = outputError
+    }
+
+    init?(json: JSONValue) {
+      guard let name = json["name"]?.string, let error = json["output_error"]?.number else {
+        return nil
+      }
+      self.init(
+        name: name, agreement: json["label_agreement"]?.number, divergence: json["kl"]?.number,
+        outputError: error)
+    }
+  }
 
   /// Every figure at zero, with a reference: the shape of a result before it is measured.
-  public static func zero(hasLabels: Bool, isClassifier: Bool) -> SampleDrift {
-    SampleDrift(
+  public static func zero(hasLabels: Bool, results: [SampleResult]) -> SampleDrift {
+    let isClassifier = results.contains(where: \.isClassifier)
+    return SampleDrift(
       samples: 0, accuracy: hasLabels ? 0 : nil, accuracyInterval: hasLabels ? 0...0 : nil,
       referenceAccuracy: hasLabels ? 0 : nil, lossInterval: hasLabels ? 0...0 : nil,
       agreement: isClassifier ? 0 : nil, agreementInterval: isClassifier ? 0...0 : nil,
       divergence: isClassifier
         ? .init(mean: 0, median: 0, p99: 0, p999: 0, max: 0, interval: 0...0) : nil,
-      outputError: 0)
+      outputError: 0,
+      results: results.count == 1
+        ? []
+        : results.map {
+          Result(
+            name: $0.name, agreement: $0.isClassifier ? 0 : nil,
+            divergence: $0.isClassifier ? 0 : nil, outputError: 0)
+        })
   }
 
   /// The accuracy lost against the reference; nil without a reference or labels.
@@ -53,6 +100,7 @@ public struct SampleDrift: Sendable, Equatable {
     if let agreementInterval { object["label_agreement_ci95"] = JSONValue(agreementInterval) }
     if let kl = divergence { object["kl"] = kl.json }
     if let outputError { object["output_error"] = .number(outputError) }
+    if !results.isEmpty { object["outputs"] = .array(results.map(\.json)) }
     return .object(object)
   }
 
@@ -67,6 +115,7 @@ public struct SampleDrift: Sendable, Equatable {
     agreement = json["label_agreement"]?.number
     agreementInterval = ClosedRange(json: json["label_agreement_ci95"])
     outputError = json["output_error"]?.number
+    results = json["outputs"]?.array?.compactMap(Result.init(json:)) ?? []
     divergence = json["kl"].flatMap(LanguageDrift.Divergence.init(json:))
   }
 
@@ -74,7 +123,7 @@ public struct SampleDrift: Sendable, Equatable {
     samples: Int, accuracy: Double?, accuracyInterval: ClosedRange<Double>?,
     referenceAccuracy: Double?, lossInterval: ClosedRange<Double>?, agreement: Double?,
     agreementInterval: ClosedRange<Double>?, divergence: LanguageDrift.Divergence?,
-    outputError: Double?
+    outputError: Double?, results: [Result]
   ) {
     self.samples = samples
     self.accuracy = accuracy
@@ -85,6 +134,7 @@ public struct SampleDrift: Sendable, Equatable {
     self.agreementInterval = agreementInterval
     self.divergence = divergence
     self.outputError = outputError
+    self.results = results
   }
 }
 
@@ -137,38 +187,23 @@ public struct SampleEvaluator: Sendable {
       throw .differentModels(
         "one gives \(own.columns) numbers a sample, the other \(others.columns)")
     }
-    let found = Self.labels(of: own), otherFound = others.map { Self.labels(of: $0) }
     let bootstrap = Bootstrap(windows: count)
     func mean(_ values: [Double]) -> Double { values.reduce(0, +) / Double(max(1, values.count)) }
     var accuracies: [Double]?, otherAccuracies: [Double]?
     if let labels, network.isClassifier {
-      accuracies = zip(found, labels).map { $0 == $1 ? 1 : 0 }
-      otherAccuracies = otherFound.map { zip($0, labels).map { $0 == $1 ? 1 : 0 } }
-    }
-    var agreements: [Double]?, divergences: [Double]?
-    var error: Double?
-    if let others, let otherFound, let reference {
-      if network.isClassifier {
-        agreements = zip(found, otherFound).map { $0 == $1 ? 1 : 0 }
-        let logits = network.logits(own), otherLogits = reference.logits(others)
-        divergences = (0..<count).map { row in
-          let range = logits.range(ofRow: row)
-          return LogitComparison(
-            reference: otherLogits.values.span.extracting(range),
-            model: logits.values.span.extracting(range)
-          ).divergence
-        }
+      func hits(_ outputs: Matrix) -> [Double] {
+        zip(Self.labels(of: outputs), labels).map { $0 == $1 ? 1 : 0 }
       }
-      var distance = 0.0, energy = 0.0
-      for (x, y) in zip(own.values, others.values) {
-        distance += (Double(x) - Double(y)) * (Double(x) - Double(y))
-        energy += Double(y) * Double(y)
-      }
-      error = energy > 0 ? distance / energy : distance > 0 ? .infinity : 0
+      accuracies = hits(own)
+      otherAccuracies = others.map(hits)
     }
     let losses = accuracies.flatMap { own in
       otherAccuracies.map { others in zip(others, own).map { $0 - $1 } }
     }
+    let compared = others.flatMap { others in
+      reference.map { Comparison(own, network, others, $0) }
+    }
+    let agreements = compared?.agreements, divergences = compared?.divergences
     return SampleDrift(
       samples: count, accuracy: accuracies.map(mean),
       accuracyInterval: accuracies.map { bootstrap.intervalOfMean($0) },
@@ -182,7 +217,8 @@ public struct SampleEvaluator: Sendable {
           mean: mean(values), median: percentile(0.5, ofSorted: sorted),
           p99: percentile(0.99, ofSorted: sorted), p999: percentile(0.999, ofSorted: sorted),
           max: sorted.last ?? 0, interval: bootstrap.intervalOfMean(values))
-      }, outputError: error)
+      }, outputError: compared.map { mean($0.results.map(\.outputError)) },
+      results: compared.map { $0.results.count > 1 ? $0.results : [] } ?? [])
   }
 
   private func finiteOutputs(
@@ -202,6 +238,58 @@ public struct SampleEvaluator: Sendable {
       var best = range.lowerBound
       for index in range where outputs.values[index] > outputs.values[best] { best = index }
       return best - range.lowerBound
+    }
+  }
+}
+
+/// What two networks give for the same samples, result by result.
+private struct Comparison {
+  private(set) var results: [SampleDrift.Result] = []
+  /// By sample, the share of the results that tell labels where both tell the same; nil where none does.
+  private(set) var agreements: [Double]?
+  /// By sample, the mean of the KL divergences of the same.
+  private(set) var divergences: [Double]?
+
+  init(
+    _ own: Matrix, _ network: any SampleNetwork, _ others: Matrix, _ reference: any SampleNetwork
+  ) {
+    let logits = network.logits(own), otherLogits = reference.logits(others)
+    let classifiers = network.results.count(where: \.isClassifier)
+    if classifiers > 0 {
+      agreements = [Double](repeating: 0, count: own.rows)
+      divergences = agreements
+    }
+    for (result, range) in zip(network.results, network.resultRanges) {
+      let x = own.columns(range), y = others.columns(range)
+      var distance = 0.0, energy = 0.0
+      for (x, y) in zip(x.values, y.values) {
+        distance += (Double(x) - Double(y)) * (Double(x) - Double(y))
+        energy += Double(y) * Double(y)
+      }
+      var agreement: Double?, divergence: Double?
+      if result.isClassifier {
+        let found = SampleEvaluator.labels(of: x), otherFound = SampleEvaluator.labels(of: y)
+        let logits = logits.columns(range), otherLogits = otherLogits.columns(range)
+        var same = 0.0, sum = 0.0
+        for row in 0..<own.rows {
+          let place = logits.range(ofRow: row)
+          let own = LogitComparison(
+            reference: otherLogits.values.span.extracting(place),
+            model: logits.values.span.extracting(place)
+          ).divergence
+          let isSame: Double = found[row] == otherFound[row] ? 1 : 0
+          same += isSame
+          sum += own
+          agreements?[row] += isSame / Double(classifiers)
+          divergences?[row] += own / Double(classifiers)
+        }
+        agreement = same / Double(max(1, own.rows))
+        divergence = sum / Double(max(1, own.rows))
+      }
+      results.append(
+        SampleDrift.Result(
+          name: result.name, agreement: agreement, divergence: divergence,
+          outputError: energy > 0 ? distance / energy : distance > 0 ? .infinity : 0))
     }
   }
 }

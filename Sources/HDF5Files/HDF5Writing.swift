@@ -71,6 +71,42 @@ enum HDF5Writing {
     }
   }
 
+  /// Texts as an attribute, each of the length of the longest.
+  static func attribute(
+    of object: hid_t, _ name: String, texts: [String], path: String
+  ) throws(CheckpointError) {
+    let length = max(1, texts.map(\.utf8.count).max() ?? 0)
+    var bytes = [UInt8](repeating: 0, count: max(1, texts.count * length))
+    for (index, text) in texts.enumerated() {
+      bytes.replaceSubrange(index * length..<index * length + text.utf8.count, with: text.utf8)
+    }
+    let type = H5Tcopy(chdf5_string())
+    H5Tset_size(type, length)
+    H5Tset_cset(type, H5T_CSET_UTF8)
+    H5Tset_strpad(type, H5T_STR_NULLPAD)
+    let space = unsafe H5Screate_simple(1, [hsize_t(texts.count)], nil)
+    let attribute = unsafe H5Acreate2(object, name, type, space, 0, 0)
+    defer {
+      H5Aclose(attribute)
+      H5Sclose(space)
+      H5Tclose(type)
+    }
+    guard attribute >= 0 else { throw error(path, nil) }
+    if texts.isEmpty { return }
+    guard unsafe H5Awrite(attribute, type, bytes) >= 0 else { throw error(path, nil) }
+  }
+
+  /// Makes a group and those that it lies in; false when the library refused.
+  static func group(in file: hid_t, _ name: String) -> Bool {
+    let links = H5Pcreate(chdf5_link_creation())
+    H5Pset_char_encoding(links, H5T_CSET_UTF8)
+    H5Pset_create_intermediate_group(links, 1)
+    let group = unsafe H5Gcreate2(file, name, links, 0, 0)
+    H5Pclose(links)
+    guard group >= 0 else { return false }
+    return H5Gclose(group) >= 0
+  }
+
   /// Writes a dataset; false when the library refused.
   static func dataset(
     in file: hid_t, _ link: String, _ tensor: Tensor, _ options: HDF5Writer.Options

@@ -29,7 +29,17 @@ enum KerasModel {
       skipped += tensors.filter { $0.name.hasPrefix(optimizer) }.map(\.name)
       tensors.removeAll { $0.name.hasPrefix(optimizer) }
     }
-    if let layers { tensors = try inModelOrder(tensors, layers, root: root, of: tree) }
+    var names: KerasWeightNames?
+    if let layers {
+      let own = KerasWeightNames(
+        layers.map {
+          .init(
+            name: $0,
+            weights: tree.texts("weight_names", of: root.isEmpty ? $0 : root + "/" + $0) ?? [])
+        })
+      tensors = try inModelOrder(tensors, own, root: root, of: tree)
+      names = own
+    }
     guard !tensors.isEmpty else {
       throw CheckpointError(path: tree.path, .missing(key: "a dataset", expected: "numbers"))
     }
@@ -55,6 +65,10 @@ enum KerasModel {
       if let text { members.append(.init(key: key, value: .string(text))) }
     }
     if let model { members.append(.init(key: "model_config", value: model)) }
+    if let text = tree.text("training_config"), let training = try? JSONValue(parsing: text) {
+      members.append(.init(key: "training_config", value: training))
+    }
+    if let names { members.append(.init(key: KerasWeightNames.key, value: names.json)) }
     return try TensorFile(
       path: tree.path, formatName: name(model != nil, layers != nil, isArchive),
       configuration: .object(JSONObject(members)), tensors: tensors, skipped: skipped,
@@ -74,7 +88,7 @@ enum KerasModel {
 
   /// The weights of the layers in the order of the model, without the group that holds them all.
   private static func inModelOrder(
-    _ tensors: [FoundTensor], _ layers: [String], root: String, of tree: HDF5Tree
+    _ tensors: [FoundTensor], _ names: KerasWeightNames, root: String, of tree: HDF5Tree
   ) throws(CheckpointError) -> [FoundTensor] {
     let prefix = root.isEmpty ? "" : root + "/"
     var rest: [String: FoundTensor] = [:]
@@ -85,9 +99,9 @@ enum KerasModel {
       }
     }
     var ordered: [FoundTensor] = []
-    for layer in layers {
-      for weight in tree.texts("weight_names", of: prefix + layer) ?? [] {
-        let name = layer + "/" + weight
+    for layer in names.layers {
+      for weight in layer.weights {
+        let name = layer.name + "/" + weight
         guard let tensor = rest.removeValue(forKey: prefix + name) else {
           throw CheckpointError(path: tree.path, tensor: name, .tensorNotFound)
         }

@@ -144,6 +144,8 @@ public protocol Network: AnyObject {
   var tensorNames: Set<String> { get }
   /// Tables beside the embedding whose rows are added to the stream, such as positions.
   var tables: [Linear] { get }
+  /// Tables whose rows stand for ids, which stages compress where a rule names them.
+  var embeddings: [Linear] { get }
   /// The vectors of norms outside the branches.
   var outerVectors: [VectorParameter] { get }
   /// Tensors outside the branches that are stored in binary16 where the branches' matrices are quantized, unless a rule
@@ -156,6 +158,8 @@ extension Network {
   public var tables: [Linear] { [] }
   /// None, unless a family says otherwise.
   public var halvedTensors: Set<String> { [] }
+  /// None, unless a family says otherwise.
+  public var embeddings: [Linear] { [] }
 
   /// The stream after the last branch.
   ///
@@ -207,6 +211,8 @@ public protocol ModelFamily {
   static func obstacle(_ checkpoint: any Checkpoint) -> String?
   /// The names of a checkpoint's towers; none where it is one network.
   static func towers(_ checkpoint: any Checkpoint) -> [String]
+  /// What a checkpoint's network reads, does and gives, in one line, where its name does not say it; nil where it does.
+  static func summary(_ checkpoint: any Checkpoint) -> String?
   /// Builds the network of a checkpoint whose `model_type` is one of them.
   static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network
 }
@@ -218,6 +224,8 @@ extension ModelFamily {
   public static func towers(_ checkpoint: any Checkpoint) -> [String] { [] }
   /// Nothing, unless a family says otherwise.
   public static func obstacle(_ checkpoint: any Checkpoint) -> String? { nil }
+  /// It does, unless a family says otherwise.
+  public static func summary(_ checkpoint: any Checkpoint) -> String? { nil }
 }
 
 /// The model families. A new one is a file and a line here.
@@ -242,6 +250,13 @@ public enum FamilyRegistry {
       return all.first { $0.recognizes(checkpoint) }
     }
     return all.first { $0.modelTypes.contains(type) }
+  }
+
+  /// What the network of a checkpoint reads and gives, or why it cannot be run, in one line; nil where nothing is to be
+  /// said.
+  public static func summary(of checkpoint: any Checkpoint) -> String? {
+    if let family = family(of: checkpoint) { return family.summary(checkpoint) }
+    return all.lazy.compactMap { $0.obstacle(checkpoint) }.first.map { "not run: " + $0 }
   }
 
   /// The network of a checkpoint.

@@ -75,8 +75,8 @@ struct RMSNorm {
 
 /// LayerNorm over the last dimension.
 struct LayerNorm {
-  /// The module's name in the checkpoint.
-  let name: String
+  /// The names in the checkpoint; nil where the vector is none of it.
+  let weightName, biasName: String?
   var weight: [Float]
   var bias: [Float]
   let epsilon: Float
@@ -114,14 +114,14 @@ struct LayerNorm {
       var target = values._mutatingExtracting(row * width..<(row + 1) * width)
       inverses[row] = RowGradients.normalize(&target, epsilon: epsilon)
     }
-    if observer.wants(name + ".bias") {
-      observer.receive(name + ".bias", .vector(gradient.columnSums()))
+    if let biasName, observer.wants(biasName) {
+      observer.receive(biasName, .vector(gradient.columnSums()))
     }
-    if observer.wants(name + ".weight") {
+    if let weightName, observer.wants(weightName) {
       let product = normalized.changed(with: gradient) { part, gradient in
         for i in gradient.indices { part[i] *= gradient[i] }
       }
-      observer.receive(name + ".weight", .vector(product.columnSums()))
+      observer.receive(weightName, .vector(product.columnSums()))
     }
     ParallelLoop.overRows(of: &gradient.values, rowLength: width, blockRows: 32) { rows, part in
       for (index, row) in rows.enumerated() {

@@ -66,7 +66,8 @@ struct PartReader {
     let name = root + name
     names.formUnion([name + ".weight", name + ".bias"])
     return LayerNorm(
-      name: name, weight: try checkpoint.vector(name + ".weight", count: width),
+      weightName: name + ".weight", biasName: name + ".bias",
+      weight: try checkpoint.vector(name + ".weight", count: width),
       bias: try checkpoint.vector(name + ".bias", count: width), epsilon: epsilon)
   }
 }

@@ -43,10 +43,10 @@ enum ResidualNetwork: ModelFamily {
       layer += 1
     }
     value = try graph.meanOfPixels(of: value)
-    _ = try graph.matrix("linear", of: value)
+    value = try graph.matrix("linear", of: value)
     return GraphNetwork(
-      family: "resnet-cifar", nodes: graph.nodes, normalization: .imageNet, output: .logits,
-      tensorNames: graph.tensorNames)
+      family: "resnet-cifar", graph, normalization: .imageNet,
+      results: [.init(name: "output", node: value, kind: .logits)])
   }
 
   /// A norm, unless it has become part of the convolution before it.

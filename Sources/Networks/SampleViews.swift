@@ -88,6 +88,11 @@ public struct SampleViews: Sendable {
           found: "samples of \(arrays[0].shape) for the augmentation \(augmentation)",
           expected: "pictures, [height, width, channels]; mix alone works on all samples"))
     }
+    if augmentation.mixes, let array = arrays.first(where: \.holdsIds) {
+      throw CheckpointError(
+        path: array.path,
+        .badValue(found: "ids for the augmentation mix", expected: "numbers that can be mixed"))
+    }
     self.arrays = arrays
     self.augmentation = augmentation
     self.seed = seed

@@ -1,6 +1,5 @@
-// Networks that read numbers instead of tokens' ids: pictures, signals, tables; and arrays of such samples.
+// Networks that read samples of numbers instead of a text's ids: pictures, signals, tables.
 
-import Checkpoints
 import Foundation
 public import Tensors
 
@@ -56,23 +55,62 @@ public enum SampleOutput: String, Sendable {
 
 /// A network that reads samples of numbers.
 public protocol FeatureNetwork: Network {
-  /// What it reads.
+  /// What a row of a batch is.
   var input: SampleShape { get }
+  /// Samples that are run together.
+  var batchSamples: Int { get }
 }
 
 extension FeatureNetwork {
-  /// Samples that are run together: about 2¹⁸ numbers of the input's size times 16 channels.
+  /// About 2¹⁸ numbers of the input's size times 16 channels.
   public var batchSamples: Int { max(1, min(256, (1 << 14) / max(1, input.rows))) }
+}
+
+/// One input of a network over samples.
+public struct SampleInput: Sendable, Equatable {
+  /// What the model calls it, and an archive of samples its array.
+  public let name: String
+  /// Of one sample.
+  public let shape: SampleShape
+  /// Where the numbers are ids, such as words of a vocabulary: they are whole and below this. Nil for other numbers.
+  public let idLimit: Int?
+
+  /// An input.
+  public init(_ name: String, _ shape: SampleShape, idLimit: Int? = nil) {
+    self.name = name
+    self.shape = shape
+    self.idLimit = idLimit
+  }
+}
+
+/// One of the results that a network gives for a sample.
+public struct SampleResult: Sendable, Equatable {
+  /// What the model calls it.
+  public let name: String
+  /// How many numbers it has: labels, where they are logits or probabilities.
+  public let count: Int
+  /// What they are.
+  public let kind: SampleOutput
+
+  /// A result.
+  public init(_ name: String, count: Int, kind: SampleOutput) {
+    self.name = name
+    self.count = count
+    self.kind = kind
+  }
+
+  /// Whether the numbers tell labels.
+  public var isClassifier: Bool { kind != .values }
 }
 
 /// A network that gives one row of numbers a sample.
 public protocol SampleNetwork: FeatureNetwork {
-  /// What makes its input of integers.
+  /// What it reads.
+  var inputs: [SampleInput] { get }
+  /// What makes its input of integers that are no ids.
   var normalization: SampleNormalization { get }
-  /// What its numbers are.
-  var output: SampleOutput { get }
-  /// How many they are: labels, where they are logits or probabilities.
-  var outputCount: Int { get }
+  /// What it gives, in the order in which the numbers of a row stand.
+  var results: [SampleResult] { get }
   /// The numbers `[samples, outputCount]` of the stream behind the last branch.
   func outputs(of hidden: Matrix, _ batch: TokenBatch) -> Matrix
   /// The numbers `[samples, outputCount]` of a batch.
@@ -83,8 +121,31 @@ extension SampleNetwork {
   /// Through the branches, unless a network knows a shorter way.
   public func outputs(_ batch: TokenBatch) -> Matrix { outputs(of: hidden(batch), batch) }
 
-  /// Whether the numbers tell labels.
-  public var isClassifier: Bool { output != .values }
+  /// What a row of the batch is: the one input's shape, or all values of several inputs, one after the other.
+  public var input: SampleShape {
+    inputs.count == 1
+      ? inputs[0].shape : SampleShape([inputs.reduce(0) { $0 + $1.shape.values }])
+  }
+
+  /// Numbers of a row.
+  public var outputCount: Int { results.reduce(0) { $0 + $1.count } }
+
+  /// Where each result's numbers stand in a row.
+  public var resultRanges: [Range<Int>] {
+    var start = 0
+    return results.map { result in
+      defer { start += result.count }
+      return start..<start + result.count
+    }
+  }
+
+  /// Whether a result tells labels.
+  public var isClassifier: Bool { results.contains(where: \.isClassifier) }
+
+  /// About 2¹⁸ numbers of the largest input's size times 16 channels.
+  public var batchSamples: Int {
+    max(1, min(256, (1 << 14) / max(1, inputs.map(\.shape.rows).max() ?? 1)))
+  }
 
   /// A batch of the network's input, `[samples * input.rows, channels]`.
   public func batch(_ features: Matrix, tape: GradientTape? = nil) -> TokenBatch {
@@ -93,102 +154,17 @@ extension SampleNetwork {
 
   /// Logits of what the network gives: the logarithms of probabilities are logits too.
   public func logits(_ outputs: Matrix) -> Matrix {
-    guard output == .probabilities else { return outputs }
+    let ranges = zip(resultRanges, results).filter { $1.kind == .probabilities }.map(\.0)
+    guard !ranges.isEmpty else { return outputs }
     var result = outputs
-    for i in result.values.indices {
-      result.values[i] = Foundation.log(max(result.values[i], 1e-30))
-    }
-    return result
-  }
-}
-
-/// Samples in a NumPy file: `[samples] + shape`, integers that are normalized, or floats as the network reads them.
-public struct SampleArray: Sendable {
-  /// The file.
-  public let path: String
-  /// Samples.
-  public let count: Int
-  /// Of one sample.
-  public let shape: SampleShape
-  private let tensor: Tensor
-
-  /// Opens a file.
-  ///
-  /// - Parameter shape: What the network reads; a last dimension of 1 may be missing in the file.
-  public init(path: String, shape: SampleShape) throws {
-    let file = try NumPyArrayFormat.open(path)
-    guard let name = file.tensorNames.first, let tensor = file.tensor(name) else {
-      throw CheckpointError(path: path, .missing(key: "an array", expected: "samples"))
-    }
-    let own = Array(tensor.shape.dropFirst())
-    guard own == shape.dimensions || own + [1] == shape.dimensions, !own.isEmpty else {
-      throw CheckpointError(
-        path: path,
-        .badValue(
-          found: "an array of \(tensor.shape)", expected: "[samples] and \(shape) of the network"))
-    }
-    guard tensor.shape[0] > 0 else {
-      throw CheckpointError(path: path, .badValue(found: "no samples", expected: "at least one"))
-    }
-    guard tensor.dtype.isFloat || tensor.dtype == .uint8 else {
-      throw CheckpointError(
-        path: path, .typeMismatch(found: tensor.dtype, expected: "U8 or floats"))
-    }
-    if tensor.dtype.isFloat {
-      let bad = countNotFinite(tensor.floats().span)
-      guard bad == 0 else {
-        throw CheckpointError(path: path, .notFinite(count: bad, total: tensor.count))
-      }
-    }
-    self.path = path
-    self.shape = shape
-    self.tensor = tensor
-    count = tensor.shape[0]
-  }
-
-  /// Some samples as a network reads them, `[samples * rows, channels]`.
-  public func features(_ samples: Range<Int>, _ normalization: SampleNormalization) -> Matrix {
-    let range = samples.lowerBound * shape.values..<samples.upperBound * shape.values
-    var values = tensor.floats(elements: range)
-    if !tensor.dtype.isFloat {
-      let channels = shape.channels
-      let mean = normalization.mean, deviation = normalization.deviation
-      let divisor = normalization.divisor
-      ParallelLoop.overRows(of: &values, rowLength: channels, blockRows: 1024) { rows, part in
-        for channel in 0..<channels {
-          let mean = mean[channel % mean.count], deviation = deviation[channel % deviation.count]
-          for row in 0..<rows.count {
-            let place = row * channels + channel
-            part[place] = (part[place] / divisor - mean) / deviation
-          }
+    for row in 0..<result.rows {
+      for range in ranges {
+        for column in range {
+          let i = row * result.columns + column
+          result.values[i] = Foundation.log(max(result.values[i], 1e-30))
         }
       }
     }
-    return Matrix(rows: samples.count * shape.rows, columns: shape.channels, values: values)
-  }
-
-  /// What the network reads where the array has 0, a value for each channel, or one for all.
-  func zero(_ normalization: SampleNormalization) -> [Float] {
-    if tensor.dtype.isFloat { return [0] }
-    return (0..<max(normalization.mean.count, normalization.deviation.count)).map { channel in
-      -normalization.mean[channel % normalization.mean.count]
-        / normalization.deviation[channel % normalization.deviation.count]
-    }
-  }
-
-  /// The labels in a file of as many integers.
-  public static func labels(path: String, count: Int, below limit: Int) throws -> [Int] {
-    let file = try NumPyArrayFormat.open(path)
-    guard let name = file.tensorNames.first, let tensor = file.tensor(name),
-      let labels = tensor.integers()
-    else { throw CheckpointError(path: path, .missing(key: "an array", expected: "integers")) }
-    guard tensor.shape == [count] || tensor.shape == [count, 1] else {
-      throw CheckpointError(path: path, .shapeMismatch(found: tensor.shape, expected: [count]))
-    }
-    if let label = labels.first(where: { !(0..<limit).contains($0) }) {
-      throw CheckpointError(
-        path: path, .badValue(found: "the label \(label)", expected: "0 to \(limit - 1)"))
-    }
-    return labels
+    return result
   }
 }

@@ -17,6 +17,8 @@ public protocol TokenNetwork: Network {
 extension TokenNetwork {
   /// They are not, unless a family says otherwise.
   public var hasPositionTable: Bool { false }
+  /// The one of its tokens.
+  public var embeddings: [Linear] { [embedding] }
 }
 
 /// A network that predicts the next token, from the tokens before it and perhaps from something else that it reads.

@@ -28,9 +28,9 @@ public struct VectorParameter {
     _ norm: LayerNorm, _ owner: Owner, _ path: ReferenceWritableKeyPath<Owner, LayerNorm>
   ) -> [VectorParameter] {
     [
-      VectorParameter(norm.name + ".weight", owner, path.appending(path: \.weight)),
-      VectorParameter(norm.name + ".bias", owner, path.appending(path: \.bias)),
-    ]
+      norm.weightName.map { VectorParameter($0, owner, path.appending(path: \.weight)) },
+      norm.biasName.map { VectorParameter($0, owner, path.appending(path: \.bias)) },
+    ].compactMap { $0 }
   }
 
   /// Weight and bias of a norm that an object may have.
@@ -45,7 +45,9 @@ public struct VectorParameter {
         name: name, get: { owner[keyPath: path]?[keyPath: values] ?? [] },
         set: { owner[keyPath: path]?[keyPath: values] = $0 })
     }
-    return [part(norm.name + ".weight", \.weight), part(norm.name + ".bias", \.bias)]
+    return [
+      norm.weightName.map { part($0, \.weight) }, norm.biasName.map { part($0, \.bias) },
+    ].compactMap { $0 }
   }
 
   private init(name: String, get: @escaping () -> [Float], set: @escaping ([Float]) -> Void) {

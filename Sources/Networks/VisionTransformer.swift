@@ -37,13 +37,13 @@ public final class VisionTransformer: SampleNetwork, ModelFamily {
   /// The family's name.
   public let family: String
   /// What it reads.
-  public var input: SampleShape { layout.picture }
+  public var inputs: [SampleInput] { [SampleInput("input", layout.picture)] }
   /// What makes its input of bytes.
   public var normalization: SampleNormalization { layout.normalization }
-  /// Logits, or the picture's embedding.
-  public var output: SampleOutput { layout.output }
-  /// Labels, or values of the embedding.
-  public var outputCount: Int { head?.matrix.outputs ?? layout.width }
+  /// Logits of labels, or the picture's embedding.
+  public var results: [SampleResult] {
+    [SampleResult("output", count: head?.matrix.outputs ?? layout.width, kind: layout.output)]
+  }
   /// The matrix behind the final norm.
   public var tables: [Linear] { head.map { [$0] } ?? [] }
 

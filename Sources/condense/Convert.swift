@@ -10,7 +10,8 @@ struct Convert: ParsableCommand {
     abstract: "Write a checkpoint in another format.",
     discussion: """
       The output's name says the format: NAME.gguf, NAME.h5, NAME.npz, NAME.safetensors, NAME.condensed, or a \
-      checkpoint folder for any other name. Weights in encodings that the format lacks are decoded, and \
+      checkpoint folder for any other name. NAME.h5 of a Keras model is one that Keras loads, as NAME.keras is of an \
+      archive. Weights in encodings that the format lacks are decoded, and \
       each such case is named.
       """)
 
@@ -19,15 +20,27 @@ struct Convert: ParsableCommand {
   @OptionGroup(title: "Format") var format: ExportArguments
   @OptionGroup(title: "Input") var source: InputOptions
   @Flag(help: "Make batch norms part of the convolutions before them.") var foldNorms = false
+  @Option(
+    help: ArgumentHelp(
+      "Length of what the inputs of a Keras model leave open, such as steps of time.",
+      valueName: "count"))
+  var steps: Int?
   @Flag(help: "Replace an existing output.") var force = false
   @OptionGroup(title: "Common") var common: CommonOptions
 
+  func validate() throws {
+    if let steps, !(1...1 << 20).contains(steps) {
+      throw ValidationError("--steps is \(steps); it must be 1 to 1048576")
+    }
+  }
+
   func run() throws {
     _ = common.start()
-    let checkpoint = try source.open(input)
+    var checkpoint = try source.open(input)
+    if let steps { checkpoint = try KerasSteps.fixed(checkpoint, steps: steps) }
     let result = try ExportRun(
       input: foldNorms ? try NormFolding.folded(checkpoint) : checkpoint,
-      formats: [ExportRun.formatName(ofOutput: output)],
+      formats: [ExportRun.formatName(ofOutput: output, from: checkpoint)],
       options: try format.options(decodes: true), pack: PackRequest(dtype: format.type),
       stage: "convert"
     ).run(output: output, force: force)

@@ -128,6 +128,14 @@ struct Eval: ParsableCommand {
     if let error = drift.outputError {
       lines.append("output error       \(Figures.text(error, 8))")
     }
+    for result in drift.results {
+      var parts = ["output error \(Figures.text(result.outputError, 8))"]
+      if let agreement = result.agreement {
+        parts.insert("label agreement " + percent(agreement), at: 0)
+      }
+      if let kl = result.divergence { parts.append("KL \(Figures.text(kl, 6))") }
+      lines.append("  '\(result.name)': " + parts.joined(separator: ", "))
+    }
     return lines.joined(separator: "\n")
   }
 }

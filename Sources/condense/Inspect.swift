@@ -50,6 +50,7 @@ struct Inspect: ParsableCommand {
     if !inspection.towers.isEmpty {
       Terminal.print("towers        " + inspection.towers.joined(separator: ", "))
     }
+    if let graph = inspection.graph { Terminal.print("graph         \(graph)") }
     Terminal.print("parameters    \(inspection.parameters)")
     Terminal.print(
       "tensors       \(inspection.tensorBytes) bytes, "

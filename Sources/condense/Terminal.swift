@@ -136,7 +136,8 @@ struct MeasureOptions: ParsableArguments {
   var teacherLog: String?
   @Option(
     help: ArgumentHelp(
-      "Pictures, or other samples, in place of text: an array of U8 or floats.",
+      "Pictures, or other samples, in place of text: an array of bytes, floats or ids (.npy); for several inputs "
+        + "an archive (.npz) of arrays by the inputs' names.",
       valueName: "file.npy"))
   var images: String?
   @Option(help: ArgumentHelp("The right labels of --images.", valueName: "file.npy"))

@@ -60,7 +60,7 @@ import Testing
     let embedding = walked.embedding.matrix
     Self.change(walked.embedding)
     let stream = LayerStream(
-      network: walked, set: set, keepsOriginal: true, originalEmbedding: embedding)
+      network: walked, set: set, keepsOriginal: true, originalEmbeddings: [embedding])
     let batch = TokenBatch(set.sequences)
     var x = original.embed(batch, position: 0), y = walked.embed(batch, position: 0)
     for (index, sublayer) in walked.sublayers.enumerated() {
@@ -91,7 +91,7 @@ import Testing
     let network = try Self.network("llama-tied")
     let stream = LayerStream(
       network: network, set: Self.set(network), keepsOriginal: true,
-      originalEmbedding: network.embedding.matrix)
+      originalEmbeddings: [network.embedding.matrix])
     let found = stream.pairedInputs(ofGroup: 0).means()
     #expect(found.cross == found.moment)
   }

@@ -67,8 +67,8 @@ public protocol FilterNetwork: SampleNetwork {
 extension GraphNetwork: FilterNetwork {
   var filterGroups: [FilterGroup] {
     var sets = ChannelSets(nodes.map { $0.shape.channels })
-    sets.fix(0)
-    sets.fix(nodes.count - 1)
+    for node in inputs.indices { sets.fix(node) }
+    for node in resultNodes { sets.fix(node) }
     for (index, node) in nodes.enumerated() {
       switch node.layer {
       case .input: break

@@ -8,11 +8,73 @@ struct GraphBuilder {
   let checkpoint: any Checkpoint
   private(set) var nodes: [GraphNode]
   /// Tensors that the graph reads, or knows and leaves alone.
-  private(set) var tensorNames: Set<String> = []
+  var tensorNames: Set<String> = []
+  /// Matrices whose rows are looked up.
+  var tables: [Linear] = []
+  /// The least number of rows of the tables that each input's ids are looked up in.
+  private var idLimits: [Int: Int] = [:]
 
   init(_ checkpoint: any Checkpoint, input: SampleShape) {
+    self.init(checkpoint, inputs: [("input", input)])
+  }
+
+  /// A graph of its inputs alone, which are the nodes 0, 1 …
+  init(_ checkpoint: any Checkpoint, inputs: [(name: String, shape: SampleShape)]) {
     self.checkpoint = checkpoint
-    nodes = [GraphNode(name: "input", layer: .input, inputs: [], shape: input)]
+    nodes = inputs.map { GraphNode(name: $0.name, layer: .input, inputs: [], shape: $0.shape) }
+  }
+
+  /// What the graph reads.
+  var inputs: [SampleInput] {
+    nodes.enumerated().prefix { if case .input = $1.layer { true } else { false } }.map {
+      SampleInput($1.name, $1.shape, idLimit: idLimits[$0])
+    }
+  }
+
+  /// Notes that a node's numbers are ids.
+  ///
+  /// - Returns: Whether they are those of inputs, in whatever order.
+  mutating func limitIds(of node: Int, to limit: Int) -> Bool {
+    var open = [node], seen: Set<Int> = []
+    while let node = open.popLast() {
+      guard seen.insert(node).inserted else { continue }
+      switch nodes[node].layer {
+      case .input: idLimits[node] = min(limit, idLimits[node] ?? limit)
+      case .plain(let layer) where layer.keepsNumbers: open += nodes[node].inputs
+      case .plain, .matrix: return false
+      }
+    }
+    return true
+  }
+
+  /// Says that the nodes from one on work on `count` samples for each of the graph's.
+  mutating func repeatShapes(from first: Int, count: Int) {
+    for index in first..<nodes.count {
+      nodes[index].shape = SampleShape([count] + nodes[index].shape.dimensions)
+    }
+  }
+
+  /// Runs nodes that are there once more, on another input of the same shape.
+  ///
+  /// - Parameters:
+  ///   - range: Nodes that read each other, and one node before them.
+  ///   - node: The last of them gives the result.
+  mutating func again(_ range: Range<Int>, result node: Int, reading input: Int) -> Int {
+    let offset = nodes.count - range.lowerBound
+    for index in range {
+      var copy = nodes[index]
+      let layer: any PlainLayer =
+        switch copy.layer {
+        case .matrix(let layer): Again { layer.apply($0.removeFirst()) }
+        case .plain(let layer): Again { layer.apply(&$0) }
+        case .input: preconditionFailure("an input behind other nodes")
+        }
+      copy = GraphNode(
+        name: copy.name, layer: .plain(layer),
+        inputs: copy.inputs.map { range.contains($0) ? $0 + offset : input }, shape: copy.shape)
+      nodes.append(copy)
+    }
+    return node + offset
   }
 
   /// Of a node's result.

@@ -10,19 +10,25 @@ protocol MatrixLayer: AnyObject {
   var groups: [[Linear]] { get }
   /// Vectors that are no biases of them.
   var vectors: [VectorParameter] { get }
-  /// What a group reads; `previous` is what the one before it reads, for group 0 the layer's input.
-  func input(ofGroup group: Int, from previous: Matrix) -> Matrix
+  /// What the first group reads, from the layer's input.
+  func start(_ x: Matrix) -> BranchState
+  /// From what one group reads to what the next one does.
+  func step(toGroup group: Int, from previous: BranchState) -> BranchState
   /// The layer's result from what its last group reads.
-  func output(from last: Matrix) -> Matrix
+  func output(from last: BranchState) -> Matrix
+  /// The layer's result from its input.
+  func apply(_ x: Matrix) -> Matrix
 }
 
 extension MatrixLayer {
   var vectors: [VectorParameter] { [] }
 
+  func start(_ x: Matrix) -> BranchState { BranchState(x) }
+
   func apply(_ x: Matrix) -> Matrix {
-    var x = x
-    for group in groups.indices { x = input(ofGroup: group, from: x) }
-    return output(from: x)
+    var state = start(x)
+    for group in groups.indices.dropFirst() { state = step(toGroup: group, from: state) }
+    return output(from: state)
   }
 }
 
@@ -34,6 +40,8 @@ protocol PlainLayer: AnyObject {
   var channelRelation: ChannelRelation { get }
   /// Tensors with a value for each channel.
   var channelVectors: [String] { get }
+  /// Whether the result is the inputs' numbers in another order.
+  var keepsNumbers: Bool { get }
   /// The result; takes its inputs out of the list, so that it may change them in place.
   func apply(_ inputs: inout [Matrix]) -> Matrix
 }
@@ -42,6 +50,7 @@ extension PlainLayer {
   var vectors: [VectorParameter] { [] }
   var channelRelation: ChannelRelation { .other }
   var channelVectors: [String] { [] }
+  var keepsNumbers: Bool { false }
 }
 
 /// A convolution, or a matrix that every row goes through.
@@ -51,8 +60,8 @@ final class SingleLinear: MatrixLayer {
   init(_ linear: Linear) { self.linear = linear }
 
   var groups: [[Linear]] { [[linear]] }
-  func input(ofGroup group: Int, from previous: Matrix) -> Matrix { previous }
-  func output(from last: Matrix) -> Matrix { linear.apply(last) }
+  func step(toGroup group: Int, from previous: BranchState) -> BranchState { previous }
+  func output(from last: BranchState) -> Matrix { linear.apply(last.input) }
 }
 
 /// Batch normalization with the statistics of training: `(x − mean) / √(variance + ε) · weight + bias`.
@@ -127,6 +136,28 @@ final class BatchNorm: PlainLayer {
     x.scaleAndShift(scale, shift)
     x.record = record
     return x
+  }
+}
+
+/// Layer normalization of every row.
+final class RowNorm: PlainLayer {
+  private var norm: LayerNorm
+
+  init(_ norm: LayerNorm) { self.norm = norm }
+
+  var vectors: [VectorParameter] { VectorParameter.of(norm, self, \.norm) }
+  func apply(_ inputs: inout [Matrix]) -> Matrix { norm.applied(to: inputs.removeFirst()) }
+}
+
+/// Rows of a table by ids: every number of the input is one.
+final class Lookup: PlainLayer {
+  let table: Linear
+
+  init(_ table: Linear) { self.table = table }
+
+  func apply(_ inputs: inout [Matrix]) -> Matrix {
+    let x = inputs.removeFirst()
+    return table.gather(x.values.map { Int32($0) }, tape: x.record?.tape)
   }
 }
 

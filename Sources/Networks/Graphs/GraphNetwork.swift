@@ -17,49 +17,68 @@ struct GraphNode {
   /// Nodes before this one.
   let inputs: [Int]
   /// Of the result, one sample.
-  let shape: SampleShape
+  var shape: SampleShape
+
+  var vectors: [VectorParameter] {
+    switch layer {
+    case .input: []
+    case .matrix(let layer): layer.vectors
+    case .plain(let layer): layer.vectors
+    }
+  }
 }
 
-/// A network over a graph whose nodes stand in the order of their work; the last one is the result.
+/// A node whose numbers a graph gives.
+struct GraphResult {
+  let name: String
+  let node: Int
+  let kind: SampleOutput
+}
+
+/// A network over a graph whose nodes stand in the order of their work, the inputs first.
 final class GraphNetwork: SampleNetwork {
   let family: String
-  let input: SampleShape
+  let inputs: [SampleInput]
   let normalization: SampleNormalization
-  let output: SampleOutput
+  let results: [SampleResult]
   let tensorNames: Set<String>
   let sublayers: [any Sublayer]
   let tables: [Linear]
   let fixedSizes: String?
   let nodes: [GraphNode]
+  let resultNodes: [Int]
   /// The last node that reads each node's result.
   private let lastReaders: [Int]
 
   /// A network.
   ///
   /// - Parameters:
-  ///   - nodes: The first is the input; each reads nodes before it.
-  ///   - tensorNames: Tensors that the graph reads, or knows and leaves alone.
-  ///   - tables: Matrices whose rows are looked up.
+  ///   - graph: Nodes and tensors; each node reads nodes before it.
+  ///   - others: Tensors that the graph does not read, and knows.
   ///   - fixedSizes: Why the sizes of its layers cannot change; nil where they follow from the tensors.
   init(
-    family: String, nodes: [GraphNode], normalization: SampleNormalization, output: SampleOutput,
-    tensorNames: Set<String>, tables: [Linear] = [], fixedSizes: String? = nil
+    family: String, _ graph: GraphBuilder, normalization: SampleNormalization,
+    results: [GraphResult], others: Set<String> = [], fixedSizes: String? = nil
   ) {
+    let nodes = graph.nodes
     precondition(nodes.indices.allSatisfy { node in nodes[node].inputs.allSatisfy { $0 < node } })
     self.family = family
     self.nodes = nodes
     self.normalization = normalization
-    self.output = output
-    self.tensorNames = tensorNames
-    self.tables = tables
+    self.results = results.map {
+      SampleResult($0.name, count: nodes[$0.node].shape.values, kind: $0.kind)
+    }
+    resultNodes = results.map(\.node)
+    tensorNames = graph.tensorNames.union(others)
+    tables = graph.tables
     self.fixedSizes = fixedSizes
-    input = nodes[0].shape
+    inputs = graph.inputs
     var last = [Int](repeating: 0, count: nodes.count)
     for (index, node) in nodes.enumerated() {
       for input in node.inputs { last[input] = index }
     }
-    // The result is read by whoever asked for it.
-    last[nodes.count - 1] = nodes.count
+    // The results are read by whoever asked for them.
+    for node in resultNodes { last[node] = nodes.count }
     lastReaders = last
     let starts = nodes.indices.filter { if case .matrix = nodes[$0].layer { true } else { false } }
     sublayers = starts.enumerated().map { index, start in
@@ -68,48 +87,61 @@ final class GraphNetwork: SampleNetwork {
     }
   }
 
-  var outputCount: Int { nodes[nodes.count - 1].shape.values }
+  var embeddings: [Linear] { tables }
   var outerVectors: [VectorParameter] { leading.flatMap { nodes[$0].vectors } }
 
   /// The nodes before the first branch.
   private var leading: Range<Int> {
-    1..<((sublayers.first as? GraphStep)?.range.lowerBound ?? nodes.count)
+    inputs.count..<((sublayers.first as? GraphStep)?.range.lowerBound ?? nodes.count)
   }
 
   func embed(_ batch: TokenBatch, position: Int) -> Matrix {
-    var values = LiveValues(count: nodes.count)
-    values[0] = start(batch)
+    var values = start(batch)
     values.run(leading, of: nodes, lastReaders)
-    return values.packed(before: leading.upperBound, of: nodes, lastReaders)
+    return LiveNodes(before: leading.upperBound, of: nodes, lastReaders).packed(values)
   }
 
   func outputs(of hidden: Matrix, _ batch: TokenBatch) -> Matrix {
-    hidden.reshaped(rows: batch.sequences.count, columns: outputCount)
+    let live = LiveNodes(before: nodes.count, of: nodes, lastReaders)
+    return row(of: resultNodes.map { live.value(of: $0, in: hidden) }, batch)
   }
 
   /// Node after node, without packing what is alive.
   func outputs(_ batch: TokenBatch) -> Matrix {
-    var values = LiveValues(count: nodes.count)
-    values[0] = start(batch)
-    values.run(1..<nodes.count, of: nodes, lastReaders)
-    return outputs(of: values.take(nodes.count - 1), batch)
+    var values = start(batch)
+    values.run(inputs.count..<nodes.count, of: nodes, lastReaders)
+    return row(
+      of: resultNodes.map { node in
+        guard let value = values[node] else { preconditionFailure("node \(node) has not run") }
+        return value
+      }, batch)
   }
 
-  private func start(_ batch: TokenBatch) -> Matrix {
+  private func row(of results: [Matrix], _ batch: TokenBatch) -> Matrix {
+    Matrix.sideBySide(
+      zip(results, resultNodes).map {
+        $0.reshaped(rows: batch.sequences.count, columns: nodes[$1].shape.values)
+      })
+  }
+
+  private func start(_ batch: TokenBatch) -> LiveValues {
     guard let features = batch.features else { preconditionFailure("a batch of ids") }
     precondition(features.columns == input.channels && features.rows % input.rows == 0)
     // Gradients start at the input, which itself needs none.
-    return batch.tape?.leaf(features) { _, _ in } ?? features
-  }
-}
-
-extension GraphNode {
-  var vectors: [VectorParameter] {
-    switch layer {
-    case .input: []
-    case .matrix(let layer): layer.vectors
-    case .plain(let layer): layer.vectors
+    let whole = batch.tape?.leaf(features) { _, _ in } ?? features
+    var values = LiveValues(count: nodes.count)
+    guard inputs.count > 1 else {
+      values[0] = whole
+      return values
     }
+    var first = 0
+    for (node, input) in inputs.enumerated() {
+      let shape = input.shape
+      values[node] = whole.columns(first..<first + shape.values)
+        .reshaped(rows: features.rows * shape.rows, columns: shape.channels)
+      first += shape.values
+    }
+    return values
   }
 }
 
@@ -124,63 +156,75 @@ private struct LiveValues {
     set { values[node] = newValue }
   }
 
-  /// A result that nobody reads after this.
-  mutating func take(_ node: Int) -> Matrix {
-    guard let value = values[node].take() else { preconditionFailure("node \(node) has not run") }
-    return value
-  }
-
   /// Runs some nodes, whose inputs are there.
   mutating func run(_ range: Range<Int>, of nodes: [GraphNode], _ lastReaders: [Int]) {
     for index in range {
       let node = nodes[index]
       var inputs: [Matrix] = []
       for (place, input) in node.inputs.enumerated() {
-        let isLast = lastReaders[input] == index && !node.inputs[(place + 1)...].contains(input)
-        if isLast {
-          inputs.append(take(input))
-        } else if let value = values[input] {
-          inputs.append(value)
+        guard let value = values[input] else {
+          preconditionFailure("node \(input) has not run")
         }
+        inputs.append(value)
+        let isLast = lastReaders[input] == index && !node.inputs[(place + 1)...].contains(input)
+        if isLast { values[input] = nil }
       }
       switch node.layer {
-      case .input: preconditionFailure("a second input")
+      case .input: preconditionFailure("an input behind other nodes")
       case .matrix(let layer): values[index] = layer.apply(inputs.removeFirst())
       case .plain(let layer): values[index] = layer.apply(&inputs)
       }
       if lastReaders[index] == 0 { values[index] = nil }
     }
   }
+}
 
-  /// What is alive before a node, as one matrix.
-  func packed(before end: Int, of nodes: [GraphNode], _ lastReaders: [Int]) -> Matrix {
-    let alive = LiveValues.alive(before: end, lastReaders)
-    let parts = alive.map { node -> Matrix in
+/// What the stream holds before a node: the results that it or a later one reads, in the order of the nodes.
+private struct LiveNodes {
+  private let shapes: [(node: Int, shape: SampleShape)]
+
+  init(before end: Int, of nodes: [GraphNode], _ lastReaders: [Int]) {
+    shapes = (0..<end).filter { lastReaders[$0] >= end }.map { ($0, nodes[$0].shape) }
+  }
+
+  var nodes: [Int] { shapes.map(\.node) }
+
+  /// The stream: one result as it is, or several as a row a sample.
+  func packed(_ values: LiveValues) -> Matrix {
+    let parts = shapes.map { node, _ -> Matrix in
       guard let value = values[node] else { preconditionFailure("node \(node) has not run") }
       return value
     }
     guard parts.count > 1 else { return parts[0] }
     return Matrix.sideBySide(
-      zip(parts, alive).map { part, node in
-        let shape = nodes[node].shape
-        return part.reshaped(rows: part.rows / shape.rows, columns: shape.values)
+      zip(parts, shapes).map { part, live in
+        part.reshaped(rows: part.rows / live.shape.rows, columns: live.shape.values)
       })
   }
 
-  /// Nodes before `end` that it or a later one reads.
-  static func alive(before end: Int, _ lastReaders: [Int]) -> [Int] {
-    (0..<end).filter { lastReaders[$0] >= end }
+  /// One node's result out of the stream.
+  func value(of node: Int, in stream: Matrix) -> Matrix {
+    guard shapes.count > 1 else { return stream }
+    var first = 0
+    for (own, shape) in shapes {
+      if own == node {
+        return stream.columns(first..<first + shape.values)
+          .reshaped(rows: stream.rows * shape.rows, columns: shape.channels)
+      }
+      first += shape.values
+    }
+    preconditionFailure("node \(node) is not alive")
   }
 }
 
 /// A layer with matrices and the layers without that follow it.
-private final class GraphStep: ChainedSublayer {
+private final class GraphStep: Sublayer {
   let range: Range<Int>
   private let nodes: [GraphNode]
   private let lastReaders: [Int]
   private let layer: any MatrixLayer
-  /// What the stream before the step holds.
-  private let alive: [Int]
+  /// What the stream before the step and the one behind it hold.
+  private let before, behind: LiveNodes
 
   init(nodes: [GraphNode], lastReaders: [Int], range: Range<Int>) {
     guard case .matrix(let layer) = nodes[range.lowerBound].layer else {
@@ -190,36 +234,31 @@ private final class GraphStep: ChainedSublayer {
     self.nodes = nodes
     self.lastReaders = lastReaders
     self.range = range
-    alive = LiveValues.alive(before: range.lowerBound, lastReaders)
+    before = LiveNodes(before: range.lowerBound, of: nodes, lastReaders)
+    behind = LiveNodes(before: range.upperBound, of: nodes, lastReaders)
   }
 
   var groups: [[Linear]] { layer.groups }
   var sources: [InputSource] { groups.map { _ in .fixed } }
   var vectors: [VectorParameter] { range.flatMap { nodes[$0].vectors } }
 
-  func input(
-    ofGroup group: Int, from previous: Matrix, _ batch: TokenBatch, cache: KeyValueCache?
-  ) -> Matrix {
-    guard group == 0 else { return layer.input(ofGroup: group, from: previous) }
-    return layer.input(ofGroup: 0, from: value(of: nodes[range.lowerBound].inputs[0], in: previous))
+  func start(_ hidden: Matrix, _ batch: TokenBatch, cache: KeyValueCache?) -> BranchState {
+    layer.start(before.value(of: nodes[range.lowerBound].inputs[0], in: hidden))
   }
 
-  func output(from last: Matrix, hidden: Matrix) -> Matrix {
+  func step(
+    toGroup group: Int, from previous: BranchState, _ batch: TokenBatch, cache: KeyValueCache?
+  ) -> BranchState {
+    layer.step(toGroup: group, from: previous)
+  }
+
+  func finish(_ last: BranchState, hidden: Matrix) -> Matrix {
     var values = LiveValues(count: nodes.count)
-    for node in alive where lastReaders[node] > range.lowerBound {
-      values[node] = value(of: node, in: hidden)
+    for node in before.nodes where lastReaders[node] > range.lowerBound {
+      values[node] = before.value(of: node, in: hidden)
     }
     values[range.lowerBound] = layer.output(from: last)
     values.run(range.dropFirst(), of: nodes, lastReaders)
-    return values.packed(before: range.upperBound, of: nodes, lastReaders)
-  }
-
-  /// One node's result out of the stream.
-  private func value(of node: Int, in stream: Matrix) -> Matrix {
-    guard alive.count > 1 else { return stream }
-    let shape = nodes[node].shape
-    let first = alive.prefix { $0 != node }.reduce(0) { $0 + nodes[$1].shape.values }
-    return stream.columns(first..<first + shape.values)
-      .reshaped(rows: stream.rows * shape.rows, columns: shape.channels)
+    return behind.packed(values)
   }
 }

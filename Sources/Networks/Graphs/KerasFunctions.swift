@@ -1,4 +1,4 @@
-// Functions of single values, of rows, and rearrangements of values, as Keras's layers have them.
+// Functions of single values and of rows, as Keras's layers have them.
 
 import Foundation
 import Tensors
@@ -16,8 +16,10 @@ final class ValueFunction: PlainLayer {
     self.derivative = derivative
   }
 
-  func apply(_ inputs: inout [Matrix]) -> Matrix {
-    let x = inputs.removeFirst(), function = function, derivative = derivative
+  func apply(_ inputs: inout [Matrix]) -> Matrix { applied(to: inputs.removeFirst()) }
+
+  func applied(to x: Matrix) -> Matrix {
+    let function = function, derivative = derivative
     let input = x.unrecorded
     var result = input.changedCopy(with: input) { part, x in
       for i in x.indices { part[i] = function(x[i]) }
@@ -34,12 +36,20 @@ final class ValueFunction: PlainLayer {
   }
 
   /// An activation by Keras's name; nil for another, and for those that are none or not of single values.
-  static func named(_ name: String) -> ValueFunction? {
+  ///
+  /// - Parameter isKeras3: Keras 3 has another hard sigmoid than the versions before it.
+  static func named(_ name: String, isKeras3: Bool = true) -> ValueFunction? {
     @Sendable func sigmoid(_ x: Float) -> Float { 1 / (1 + Foundation.exp(-x)) }
     switch name {
     case "relu": return .init({ $0 < 0 ? 0 : $0 }, derivative: { x, _ in x > 0 ? 1 : 0 })
     case "relu6": return clamped(slope: 0, maximum: 6)
     case "sigmoid": return .init({ sigmoid($0) }, derivative: { _, y in y * (1 - y) })
+    case "hard_sigmoid":
+      let slope: Float = isKeras3 ? 1 / 6 : 0.2
+      return .init(
+        { min(max(slope * $0 + 0.5, 0), 1) },
+        derivative: { x, y in y > 0 && y < 1 ? slope : 0 })
+    case "leaky_relu": return clamped(slope: 0.2, maximum: .infinity)
     case "tanh": return .init({ Foundation.tanh($0) }, derivative: { _, y in 1 - y * y })
     case "elu": return elu(alpha: 1)
     case "selu":
@@ -105,88 +115,6 @@ final class RowSoftmax: PlainLayer {
         RowGradients.softmax(&part, probabilities: output.values.span.extracting(range), scale: 1)
       }
       return [gradient]
-    }
-    return result
-  }
-}
-
-/// The product of its inputs, value by value.
-final class Product: PlainLayer {
-  func apply(_ inputs: inout [Matrix]) -> Matrix {
-    var product = inputs.removeFirst()
-    for other in inputs {
-      let left = product.unrecorded, right = other.unrecorded
-      func times(_ a: Matrix, _ b: Matrix) -> Matrix {
-        a.changedCopy(with: b) { part, b in for i in b.indices { part[i] *= b[i] } }
-      }
-      var result = times(left, right)
-      result.record = GradientRecord(of: [product.record, other.record]) { gradient, _ in
-        func times(_ b: Matrix) -> Matrix {
-          gradient.changedCopy(with: b) { part, b in for i in b.indices { part[i] *= b[i] } }
-        }
-        return [times(right), times(left)]
-      }
-      product = result
-    }
-    inputs = []
-    return product
-  }
-}
-
-/// The channels of its inputs, one beside the other.
-final class Concatenation: PlainLayer {
-  func apply(_ inputs: inout [Matrix]) -> Matrix {
-    defer { inputs = [] }
-    return Matrix.sideBySide(inputs)
-  }
-}
-
-/// The same values in rows of another length.
-final class Reshaping: PlainLayer {
-  let from, to: SampleShape
-
-  init(from: SampleShape, to: SampleShape) {
-    self.from = from
-    self.to = to
-  }
-
-  func apply(_ inputs: inout [Matrix]) -> Matrix {
-    let x = inputs.removeFirst()
-    return x.reshaped(rows: x.rows / from.rows * to.rows, columns: to.channels)
-  }
-}
-
-/// Values of a sample in another order, with zeros where there is none.
-final class Rearrangement: PlainLayer {
-  /// By place in the result, the place in the input, or −1.
-  let places: [Int32]
-  let from, to: SampleShape
-
-  init(places: [Int32], from: SampleShape, to: SampleShape) {
-    precondition(places.count == to.values)
-    self.places = places
-    self.from = from
-    self.to = to
-  }
-
-  func apply(_ inputs: inout [Matrix]) -> Matrix {
-    let x = inputs.removeFirst(), places = places, length = from.values
-    let samples = x.rows / from.rows, rows = x.rows, columns = x.columns
-    var result = Matrix(rows: samples * to.rows, columns: to.channels)
-    for sample in 0..<samples {
-      for (place, source) in places.enumerated() where source >= 0 {
-        result.values[sample * places.count + place] = x.values[sample * length + Int(source)]
-      }
-    }
-    result.record = GradientRecord(of: [x.record]) { gradient, _ in
-      var back = Matrix(rows: rows, columns: columns)
-      for sample in 0..<samples {
-        for (place, source) in places.enumerated() where source >= 0 {
-          back.values[sample * length + Int(source)] +=
-            gradient.values[sample * places.count + place]
-        }
-      }
-      return [back]
     }
     return result
   }

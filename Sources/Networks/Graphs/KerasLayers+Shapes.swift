@@ -5,6 +5,15 @@ import JSONDocuments
 import Tensors
 
 extension KerasLayers {
+  mutating func added(
+    _ layer: KerasLayer, _ inputs: [Int]
+  ) throws(CheckpointError) -> Int {
+    let sum = try graph.sum(layer.fullName, inputs)
+    guard layer.kind == "Average" else { return sum }
+    return graph.add(
+      layer.name + "/mean", .plain(Scaling(1 / Float(inputs.count))), [sum], graph.shape(sum))
+  }
+
   mutating func combined(
     _ layer: KerasLayer, _ inputs: [Int]
   ) throws(CheckpointError) -> Int {
@@ -53,7 +62,7 @@ extension KerasLayers {
         throw wrong(layer, "dims \(dimensions)", "all of 1 to \(sizes.count)")
       }
       let order = dimensions.map { $0 - 1 }
-      return rearrange(layer, input, SampleShape(order.map { sizes[$0] })) { place in
+      return try rearrange(layer, input, SampleShape(order.map { sizes[$0] })) { place in
         var own = [Int](repeating: 0, count: sizes.count)
         for (axis, index) in zip(order, place) { own[axis] = index }
         return own
@@ -61,7 +70,7 @@ extension KerasLayers {
     default:
       let before = try padding(layer, axes: sizes.count - 1)
       let target = zip(sizes, before).map { $0 + $1.0 + $1.1 } + [from.channels]
-      return rearrange(layer, input, SampleShape(target)) { place in
+      return try rearrange(layer, input, SampleShape(target)) { place in
         let own = zip(place, before).map { $0 - $1.0 } + [place[place.count - 1]]
         return zip(own, sizes).allSatisfy { (0..<$1).contains($0) } ? own : nil
       }
@@ -96,7 +105,10 @@ extension KerasLayers {
   /// A node whose values come from other places of the input; nil is zero.
   mutating func rearrange(
     _ layer: KerasLayer, _ input: Int, _ to: SampleShape, from: ([Int]) -> [Int]?
-  ) -> Int {
+  ) throws(CheckpointError) -> Int {
+    guard to.values <= Self.valueLimit else {
+      throw wrong(layer, "a result of \(to)", "at most \(Self.valueLimit) numbers a sample")
+    }
     let shape = graph.shape(input)
     let places = (0..<to.values).map { index -> Int32 in
       var place = [Int](repeating: 0, count: to.dimensions.count), rest = index

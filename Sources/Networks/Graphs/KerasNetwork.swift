@@ -1,8 +1,7 @@
-// Keras models as graphs: the `model_config` of an HDF5 file, Sequential or Functional, over the file's own weights.
+// Keras models as graphs: the `model_config` of an HDF5 file or of an archive, Sequential or Functional, over the file's
+// own weights.
 //
-// Source   keras/src/models/functional.py and sequential.py, keras/src/layers of Keras 3.15; the older forms that
-//          Keras 1 and 2 wrote of inbound_nodes and input shapes
-// Given    layers with one call each, channels last, one input of known size, one output
+// Given    layers of known kinds, channels last, inputs of known sizes
 // Checked  KerasNetworkTests: outputs of Keras on random models
 
 import Checkpoints
@@ -19,168 +18,133 @@ enum KerasNetwork: ModelFamily {
     checkpoint.configuration["model_config"] != nil && obstacle(checkpoint) == nil
   }
 
-  /// The kinds of layers that are not known, in one line.
+  /// The kinds of layers that are not known, and settings that none of them can have, in one line.
   static func obstacle(_ checkpoint: any Checkpoint) -> String? {
     guard let model = checkpoint.configuration["model_config"] else { return nil }
-    let layers = (model["config"]?["layers"] ?? model["config"])?.array ?? []
-    var unknown: [String] = []
-    for layer in layers {
-      let kind = layer["class_name"]?.string ?? "nothing"
-      if !KerasLayers.kinds.contains(kind), !unknown.contains(kind) { unknown.append(kind) }
+    var unknown: [String] = [], settings: [String] = []
+    func visit(_ model: JSONValue, depth: Int) {
+      for layer in KerasDescription.items(of: model) where depth < 16 {
+        let kind = layer["class_name"]?.string ?? "nothing"
+        if KerasDescription.models.contains(kind) {
+          visit(layer, depth: depth + 1)
+        } else if let own = KerasLayers.unknownKind(layer) {
+          if !unknown.contains(own) { unknown.append(own) }
+        } else if let setting = KerasLayers.unknownSetting(layer) {
+          let name = layer["config"]?["name"]?.string ?? kind
+          settings.append("\(kind) '\(name)', \(setting)")
+        }
+      }
     }
-    guard !unknown.isEmpty else { return nil }
-    return "a Keras model with layers of the kinds " + unknown.joined(separator: ", ")
+    visit(model, depth: 0)
+    var parts: [String] = []
+    if !unknown.isEmpty { parts.append("layers of the kinds " + unknown.joined(separator: ", ")) }
+    parts += settings
+    guard parts.isEmpty else { return "a Keras model with " + parts.joined(separator: "; ") }
+    do throws(CheckpointError) {
+      _ = try KerasDescription(checkpoint)
+    } catch {
+      if case .unsupported(let what) = error.problem { return what }
+    }
+    return nil
+  }
+
+  /// Inputs, layers and outputs.
+  static func summary(_ checkpoint: any Checkpoint) -> String? {
+    guard let description = try? KerasDescription(checkpoint) else { return nil }
+    let inputs = description.inputs.map { "'\($0.name)' (\($0.shape))" }
+    var kinds: [(name: String, count: Int)] = []
+    for layer in description.layers {
+      let inner = layer.inner("layer").map { " of \($0.kind)" } ?? ""
+      if let place = kinds.firstIndex(where: { $0.name == layer.kind + inner }) {
+        kinds[place].count += 1
+      } else {
+        kinds.append((layer.kind + inner, 1))
+      }
+    }
+    return "reads " + inputs.joined(separator: ", ") + "; "
+      + kinds.map { "\($0.count) \($0.name)" }.joined(separator: ", ") + "; gives "
+      + description.outputs.map { "'\($0.name)'" }.joined(separator: ", ")
   }
 
   /// Builds the network of a checkpoint.
   static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
     let description = try KerasDescription(checkpoint)
-    var layers = KerasLayers(checkpoint, input: description.input)
-    var results = [description.inputName: 0]
-    var last = 0
-    for layer in description.layers {
-      let inputs = layer.inputs.compactMap { results[$0] }
-      last = try layers.add(layer, inputs)
-      results[layer.name] = last
-    }
-    return layers.network(output: last, knownLayers: description.layerNames)
-  }
-}
-
-/// One layer of a description.
-struct KerasLayer {
-  let name, kind: String
-  let configuration: JSONValue
-  /// Names of the layers that it reads.
-  var inputs: [String]
-}
-
-/// The layers of a `model_config` in the order of their work.
-struct KerasDescription {
-  let inputName: String
-  let input: SampleShape
-  /// Those that lead to the output, the output last, without the input.
-  let layers: [KerasLayer]
-  /// Of all layers.
-  let layerNames: [String]
-
-  private static let layerLimit = 10_000
-
-  init(_ checkpoint: any Checkpoint) throws(CheckpointError) {
-    func wrong(_ layer: String, _ found: String, _ expected: String) -> CheckpointError {
-      CheckpointError(
-        path: checkpoint.path, tensor: layer, .badValue(found: found, expected: expected))
-    }
-    guard let model = checkpoint.configuration["model_config"],
-      let list = (model["config"]?["layers"] ?? model["config"])?.array, !list.isEmpty,
-      list.count <= Self.layerLimit
-    else { throw wrong("model_config", "no layers", "1 to \(Self.layerLimit)") }
-    let isSequential = model["class_name"]?.string == "Sequential"
-    var all: [KerasLayer] = [], last: String?
-    for item in list {
-      let configuration = item["config"] ?? .null
-      guard let kind = item["class_name"]?.string,
-        let name = item["name"]?.string ?? configuration["name"]?.string
-      else { throw wrong("model_config", "a layer without class or name", "both") }
-      var inputs: [String] = []
-      if isSequential {
-        inputs = last.map { [$0] } ?? []
-      } else if let nodes = item["inbound_nodes"]?.array {
-        guard nodes.count <= 1 else {
-          throw CheckpointError(
-            path: checkpoint.path, tensor: name,
-            .unsupported("a layer that is used \(nodes.count) times"))
+    var layers = KerasLayers(checkpoint, inputs: description.inputs)
+    var nodes: [KerasValue: Int] = [:]
+    for index in description.inputs.indices { nodes[.input(index)] = index }
+    /// What the first use of a layer became.
+    var built: [Int: (range: Range<Int>, result: Int)] = [:]
+    for unit in KerasUnits(description).inOrder {
+      let layer = description.layers[unit.layer]
+      let inputs = unit.calls.map { call in
+        description.calls[call].inputs.compactMap { nodes[$0] }
+      }
+      for (call, own) in zip(unit.calls, inputs) {
+        if let mask = description.calls[call].mask.flatMap({ nodes[$0] }) {
+          layers.masks[own[0]] = try layers.column(mask, of: layer, own[0])
         }
-        for node in nodes { Self.findInputs(node, &inputs) }
       }
-      last = name
-      all.append(KerasLayer(name: name, kind: kind, configuration: configuration, inputs: inputs))
-    }
-    layerNames = all.map(\.name)
-    guard Set(layerNames).count == all.count else {
-      throw wrong("model_config", "two layers of one name", "different names")
-    }
-    // A Sequential model may begin with a layer that says the shape of its input itself.
-    if isSequential, all[0].kind != "InputLayer" {
-      let shape =
-        all[0].configuration["batch_input_shape"] ?? model["config"]?["build_input_shape"] ?? .null
-      all[0].inputs = ["input"]
-      all.insert(
-        KerasLayer(
-          name: "input", kind: "InputLayer",
-          configuration: .object(JSONObject([.init(key: "batch_shape", value: shape)])), inputs: []),
-        at: 0)
-    }
-    var output = all[all.count - 1].name
-    if !isSequential {
-      var outputs: [String] = []
-      Self.findInputs(model["config"]?["output_layers"] ?? .null, &outputs)
-      guard outputs.count == 1 else {
-        throw CheckpointError(
-          path: checkpoint.path,
-          .unsupported("a Keras model with \(outputs.count) outputs (one is)"))
+      layers.number = description.calls[unit.calls[0]].number
+      let start = layers.graph.nodes.count
+      if unit.calls.count > 1 {
+        for (call, node) in zip(unit.calls, try layers.addShared(layer, inputs.map { $0[0] })) {
+          nodes[.call(call)] = node
+        }
+      } else if let first = built[unit.layer], layer.hasWeights {
+        nodes[.call(unit.calls[0])] = try layers.addAgain(
+          layer, first.range, result: first.result, reading: inputs[0])
+      } else {
+        let result = try layers.add(layer, inputs[0])
+        nodes[.call(unit.calls[0])] = result
+        built[unit.layer] = (start..<layers.graph.nodes.count, result)
       }
-      output = outputs[0]
     }
-    let ordered = try Self.order(all, leadingTo: output, wrong)
-    let starts = ordered.filter { $0.inputs.isEmpty }
-    guard starts.count == 1, starts[0].kind == "InputLayer" else {
-      throw CheckpointError(
-        path: checkpoint.path,
-        .unsupported("a Keras model with \(starts.count) inputs (one InputLayer is)"))
-    }
-    inputName = starts[0].name
-    let shape =
-      starts[0].configuration["batch_shape"] ?? starts[0].configuration["batch_input_shape"]
-    let sizes = shape?.array?.dropFirst().map { $0.integer ?? 0 } ?? []
-    guard (1...3).contains(sizes.count), sizes.allSatisfy({ (1...1 << 20).contains($0) }),
-      elementCount(of: Array(sizes)).map({ $0 <= 1 << 26 }) == true
-    else {
-      throw wrong(
-        inputName, "the input shape \(shape?.compactText ?? "nothing")",
-        "one to three known sizes behind the batch")
-    }
-    input = SampleShape(Array(sizes))
-    layers = ordered.filter { !$0.inputs.isEmpty }
+    return layers.network(
+      outputs: description.outputs.compactMap { output in
+        nodes[output.value].map { (output.name, $0) }
+      }, knownLayers: description.layerNames)
+  }
+}
+
+/// The order of the work: a layer that is used several times runs once over all that it reads, where no use reads
+/// another's result.
+private struct KerasUnits {
+  struct Unit {
+    let layer: Int
+    let calls: [Int]
   }
 
-  /// The names of layers in a value: lists that begin with a name and two numbers.
-  private static func findInputs(_ value: JSONValue, _ names: inout [String], depth: Int = 0) {
-    guard depth < 16 else { return }
-    if let list = value.array {
-      if list.count >= 3, let name = list[0].string, list[1].integer != nil, list[2].integer != nil
-      {
-        names.append(name)
-        return
-      }
-      for element in list { findInputs(element, &names, depth: depth + 1) }
-    } else if let members = value.object?.members {
-      for member in members { findInputs(member.value, &names, depth: depth + 1) }
-    }
-  }
+  private(set) var inOrder: [Unit] = []
 
-  /// The layers that lead to one of them, each behind its inputs.
-  private static func order(
-    _ all: [KerasLayer], leadingTo output: String,
-    _ wrong: (String, String, String) -> CheckpointError
-  ) throws(CheckpointError) -> [KerasLayer] {
-    let byName = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { a, _ in a })
-    var needed: Set<String> = [], open = [output]
-    while let name = open.popLast() {
-      guard let layer = byName[name] else { throw wrong(name, "no such layer", "one of the model") }
-      if needed.insert(name).inserted { open += layer.inputs }
+  init(_ description: KerasDescription) {
+    let calls = description.calls
+    var uses: [Int: [Int]] = [:]
+    for (index, call) in calls.enumerated() { uses[call.layer, default: []].append(index) }
+    var shared = Set(uses.filter { $1.count > 1 && description.layers[$0].hasWeights }.keys)
+    var done = [Bool](repeating: false, count: calls.count)
+    func isReady(_ call: Int) -> Bool {
+      (calls[call].inputs + [calls[call].mask].compactMap { $0 }).allSatisfy {
+        if case .call(let other) = $0 { done[other] } else { true }
+      }
     }
-    var left = all.filter { needed.contains($0.name) }, done: Set<String> = []
-    var ordered: [KerasLayer] = []
+    var left = Array(calls.indices)
     while !left.isEmpty {
-      let ready = left.filter { $0.inputs.allSatisfy(done.contains) }
-      guard !ready.isEmpty else {
-        throw wrong(left[0].name, "a cycle of layers through it", "a graph without cycles")
+      var progressed = false
+      for call in left where !done[call] {
+        let layer = calls[call].layer
+        let together = shared.contains(layer) ? uses[layer] ?? [] : [call]
+        guard together.allSatisfy(isReady) else { continue }
+        inOrder.append(Unit(layer: layer, calls: together))
+        for call in together { done[call] = true }
+        progressed = true
       }
-      ordered += ready
-      done.formUnion(ready.map(\.name))
-      left.removeAll { done.contains($0.name) }
+      left.removeAll { done[$0] }
+      // Uses that wait for each other come one by one.
+      if !progressed, let stuck = left.first(where: { shared.contains(calls[$0].layer) }) {
+        shared.remove(calls[stuck].layer)
+      } else if !progressed {
+        preconditionFailure("calls in no order")
+      }
     }
-    return ordered
   }
 }

@@ -56,12 +56,12 @@ struct SensitivityMeasurement {
     var ends: [SensitivityTable.Entry] = []
     let model = network as? any TokenPredictor
     let head = model.map { stream.headInputs(of: $0).mean() }
-    if let network = network as? any TokenNetwork, isOpen(network.embedding) {
+    for table in network.embeddings where isOpen(table) {
       let isTied = model?.isTied ?? false
-      ends.append(
-        try entry(
-          network.embedding, knowledge.embedding(head: isTied ? head : nil), group: 0
-        ) { try drifts.driftOfWhole() })
+      let own =
+        network is any TokenNetwork
+        ? knowledge.embedding(head: isTied ? head : nil) : LayerKnowledge(statistics: .none)
+      ends.append(try entry(table, own, group: 0) { try drifts.driftOfWhole() })
     }
     if let model, !model.isTied, isOpen(model.head) {
       entries.append(

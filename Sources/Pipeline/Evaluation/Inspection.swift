@@ -13,6 +13,8 @@ public struct Inspection: Sendable {
   public let architecture: String?
   /// The towers of a model that has several.
   public let towers: [String]
+  /// What the network reads, does and gives, or why it cannot be run, in one line; nil where the architecture says it.
+  public let graph: String?
   /// The tensors as the model names them.
   public let tensors: [LogicalTensor]
   /// Files beside the weights.
@@ -30,6 +32,7 @@ public struct Inspection: Sendable {
       ?? FamilyRegistry.family(of: checkpoint)?.modelTypes.first
       ?? checkpoint.configuration["architecture"]?.string
     towers = FamilyRegistry.towers(of: checkpoint)
+    graph = FamilyRegistry.summary(of: checkpoint)
     tensors = checkpoint.logicalTensors
     sideFiles = checkpoint.sideFileNames
     byteCount = checkpoint.byteCount
@@ -75,6 +78,7 @@ public struct Inspection: Sendable {
       "schema": 1, "format": .string(format),
       "architecture": architecture.map { .string($0) } ?? .null,
       "towers": .array(towers.map { .string($0) }),
+      "graph": graph.map { .string($0) } ?? .null,
       "parameters": .integer(parameters), "tensor_bytes": .integer(tensorBytes),
       "bytes": .integer(byteCount), "bits_per_weight": .number(bitsPerWeight),
       "encodings": .array(

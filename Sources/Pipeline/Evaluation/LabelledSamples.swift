@@ -16,17 +16,28 @@ struct LabelledSamples {
   /// - Throws: `CheckpointError` for arrays of another shape, and labels that are no labels of the network.
   init(_ paths: [String], labels: [String] = [], for network: any SampleNetwork) throws {
     precondition(labels.isEmpty || labels.count == paths.count)
-    let arrays = try paths.map { try SampleArray(path: $0, shape: network.input) }
+    let arrays = try paths.map { try SampleArray(path: $0, for: network) }
     self.arrays = arrays
-    if let path = labels.first, !network.isClassifier {
-      throw CheckpointError(path: path, .unsupported("labels for a network that tells none"))
-    }
+    if let path = labels.first { try Self.checkTakesLabels(network, path: path) }
     self.labels =
       labels.isEmpty
       ? nil
       : try zip(arrays, labels).flatMap { array, path in
         try SampleArray.labels(path: path, count: array.count, below: network.outputCount)
       }
+  }
+
+  /// Refuses labels for a network that tells none, or several.
+  static func checkTakesLabels(
+    _ network: any SampleNetwork, path: String
+  ) throws(CheckpointError) {
+    guard network.results.count == 1 else {
+      throw CheckpointError(
+        path: path, .unsupported("labels for a network of \(network.results.count) results"))
+    }
+    guard network.isClassifier else {
+      throw CheckpointError(path: path, .unsupported("labels for a network that tells none"))
+    }
   }
 
   /// The hash of the files, in their order.

@@ -152,12 +152,10 @@ public struct Measurement {
         path: text.text.joined(separator: ", "),
         .badValue(
           found: "\(text.text.count) files for a \(network.family) network",
-          expected: "one array of samples (.npy)"))
+          expected: "one file of samples (.npy, or .npz for several inputs)"))
     }
-    let samples = try SampleArray(path: text.text[0], shape: network.input)
-    if let path = text.labels, !network.isClassifier {
-      throw CheckpointError(path: path, .unsupported("labels for a network that tells none"))
-    }
+    let samples = try SampleArray(path: text.text[0], for: network)
+    if let path = text.labels { try LabelledSamples.checkTakesLabels(network, path: path) }
     return SampleEvaluator(
       samples: samples, limit: text.windows,
       labels: try text.labels.map {
@@ -171,10 +169,17 @@ public struct Measurement {
     guard let other = reference as? any SampleNetwork else {
       throw .differentModels("one reads samples of numbers, the other tokens")
     }
-    guard network.input == other.input else {
-      throw .differentModels("one reads \(network.input), the other \(other.input)")
+    func names(_ inputs: [SampleInput]) -> String {
+      inputs.map { "\($0.shape)" }.joined(separator: " and ")
     }
-    guard network.outputCount == other.outputCount, network.isClassifier == other.isClassifier
+    guard network.inputs.map(\.shape) == other.inputs.map(\.shape),
+      network.inputs.count == 1 || network.inputs.map(\.name) == other.inputs.map(\.name)
+    else {
+      throw .differentModels(
+        "one reads \(names(network.inputs)), the other \(names(other.inputs))")
+    }
+    guard network.results.map(\.count) == other.results.map(\.count),
+      network.results.map(\.isClassifier) == other.results.map(\.isClassifier)
     else {
       throw .differentModels(
         "one gives \(network.outputCount) numbers a sample, the other \(other.outputCount)")

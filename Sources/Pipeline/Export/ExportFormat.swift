@@ -77,6 +77,8 @@ public enum ExportFormats {
       GGUFExport.self,
       CompressedTensorsExport.self,
       SafetensorsExport.self,
+      KerasExport.self,
+      KerasArchiveExport.self,
       HDF5Export.self,
       NumPyExport.self,
     ]

@@ -41,9 +41,10 @@ public struct ExportRun {
     self.stage = stage
   }
 
-  /// The format that an output's name asks for: its ending, or a checkpoint folder.
-  public static func formatName(ofOutput path: String) -> String {
+  /// The format that an output's name asks for: its ending, or a checkpoint folder. A Keras model's `.h5` is Keras's.
+  public static func formatName(ofOutput path: String, from input: any Checkpoint) -> String {
     if path.hasSuffix(".condensed") { return bundleName }
+    if path.hasSuffix(HDF5Export.suffix), KerasExport.fits(input) { return KerasExport.name }
     return ExportFormats.all.first { !$0.suffix.isEmpty && path.hasSuffix($0.suffix) }?.name
       ?? SafetensorsExport.name
   }

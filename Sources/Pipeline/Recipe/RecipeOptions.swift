@@ -75,7 +75,7 @@ extension RecipeSection where Root == CalibrationOptions {
         "Text files to take calibration tokens from, in this order."),
       .init(
         "images", \.images, .list(.path, of: "paths", atLeast: 0),
-        "In place of text, for networks over pictures or other samples: arrays (`.npy`)."),
+        "In place of text, for networks over pictures or other samples: arrays (`.npy`, `.npz`)."),
       .init(
         "samples", \.samples, .integer(1...1_000_000_000),
         "At most this many samples of `images` are used."),
@@ -100,7 +100,8 @@ extension RecipeSection where Root == ValidationOptions {
         "Text files that drift is measured on, in this order."),
       .init(
         "images", \.images, .list(.path, of: "paths", atLeast: 0),
-        "In place of text, for networks over pictures or other samples: one array (`.npy`)."),
+        "In place of text, for networks over pictures or other samples: one array (`.npy`, `.npz`)."
+      ),
       .init(
         "labels", \.labels, .optional(.path),
         "The right labels of `images`, an array of integers (`.npy`), for the accuracy."),

@@ -247,7 +247,7 @@ public struct RunPlan: Sendable {
     ) throws -> MeasuredDrift {
       let network = try FamilyRegistry.network(of: checkpoint)
       if let network = network as? any SampleNetwork {
-        return .samples(.zero(hasLabels: labels, isClassifier: network.isClassifier))
+        return .samples(.zero(hasLabels: labels, results: network.results))
       }
       return network is any TextEncoder ? .encoder(.zero(hasPairs: pairs)) : .language(.zero)
     }

@@ -10,7 +10,7 @@ import Tensors
 /// The texts and how much of them.
 public struct CalibrationRequest: Sendable, Equatable {
   /// Files of text; encoders read a sentence a line. `selfWritten` alone lets the model write its own. For networks over
-  /// samples: arrays in NumPy's format.
+  /// samples: arrays in NumPy's formats.
   public var text: [String]
   /// Tokens that are asked for.
   public var tokens: Int
@@ -81,7 +81,7 @@ public struct CalibrationRequest: Sendable, Equatable {
         .unsupported("a \(network.family) network that writes its own samples"))
     }
     var arrays: [SampleArray] = []
-    for path in text { arrays.append(try SampleArray(path: path, shape: network.input)) }
+    for path in text { arrays.append(try SampleArray(path: path, for: network)) }
     let places = arrays.enumerated().flatMap { index, array in (0..<array.count).map { (index, $0) }
     }
     var stream = RandomStream(seed: UInt64(seed), name: "calibration")

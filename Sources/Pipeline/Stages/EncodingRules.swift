@@ -191,24 +191,40 @@ public struct MatrixSite: Sendable, Equatable {
     }
     let model = network as? any TokenPredictor
     var sites: [MatrixSite] = []
-    if let network = network as? any TokenNetwork {
-      sites.append(site(network.embedding, .embedding(isHead: model?.isTied ?? false)))
-    }
+    sites += network.embeddings.map { site($0, .embedding(isHead: model?.isTied ?? false)) }
     sites += network.linearLayers.map { site($0, .branch) }
     if let model, !model.isTied { sites.append(site(model.head, .head)) }
     return sites
   }
 
-  /// The float matrices of a checkpoint that no family knows.
+  /// The float matrices of a checkpoint that no family knows. Of Keras's files also the kernels of convolutions, whose
+  /// last axis counts outputs.
   public static func all(of checkpoint: any Checkpoint) -> [MatrixSite] {
-    checkpoint.logicalTensors.compactMap { tensor in
-      guard tensor.shape.count == 2, tensor.shape[0] > 1, tensor.shape[1] > 1,
+    let isKeras = KerasExport.fits(checkpoint)
+    return checkpoint.logicalTensors.compactMap { tensor in
+      guard
         checkpoint.manifest[tensor.name] != nil
           || checkpoint.tensor(tensor.name)?.dtype.isFloat == true
       else { return nil }
+      let shape = tensor.shape, kernel = tensor.name.split(separator: "/").last
+      var layout: MatrixLayout?
+      if isKeras, shape.count > 2, kernel == "kernel" || kernel == "kernel:0" {
+        layout = MatrixLayout(
+          shape: shape, axes: [shape.count - 1] + (0..<shape.count - 1))
+      }
+      let sizes = layout.map { [$0.outputs, $0.inputs] } ?? shape
+      guard sizes.count == 2, sizes[0] > 1, sizes[1] > 1 else { return nil }
       return MatrixSite(
-        name: tensor.name, role: .unknown, outputs: tensor.shape[0], inputs: tensor.shape[1])
+        name: tensor.name, role: .unknown, outputs: sizes[0], inputs: sizes[1], layout: layout)
     }
+  }
+
+  /// The matrix in a checkpoint that no family knows.
+  func weight(in checkpoint: any Checkpoint) throws(CheckpointError) -> any LinearOperator {
+    guard let layout else {
+      return try checkpoint.weight(name, outputs: outputs, inputs: inputs)
+    }
+    return try checkpoint.weight(name, layout: layout)
   }
 }
 

@@ -42,15 +42,17 @@ final class PruneWalk {
       for (index, item) in assignment.items.enumerated() {
         progress("prune", Double(index) / Double(assignment.items.count))
         guard let goal = item.goal else { continue }
-        let weight = try checkpoint.weight(
-          item.site.name, outputs: item.site.outputs, inputs: item.site.inputs)
+        let weight = try item.site.weight(in: checkpoint)
         _ = try finish(item.site.name, goal, weight) { .none }
       }
       return layers
     }
-    let tokens = network as? any TokenNetwork
-    let embedding = tokens?.embedding.matrix
-    if let tokens { try pruneEmbedding(tokens, set) }
+    let embeddings = network.embeddings.map(\.matrix)
+    if let tokens = network as? any TokenNetwork {
+      try pruneEmbedding(tokens, set)
+    } else {
+      for table in network.embeddings { try prune(table) { .none } }
+    }
     guard let set else {
       for linear in network.linearLayers { try prune(linear) { .none } }
       if let model = network as? any TokenPredictor, !model.isTied {
@@ -60,7 +62,7 @@ final class PruneWalk {
     }
     let stream = LayerStream(
       network: network, set: set, keepsOriginal: weights.readsOriginalInputs,
-      originalEmbedding: embedding)
+      originalEmbeddings: embeddings)
     try BranchWalk(
       trueSequential: weights.trueSequential,
       isChanged: { self.assignment[$0.weightName] != nil },

@@ -54,13 +54,16 @@ final class QuantizeWalk {
 
   func run(network: (any Network)?, set: CalibrationSet?) throws -> [FinishedLayer] {
     guard let network else { return try runUnknown() }
-    let tokens = network as? any TokenNetwork
-    let embedding = tokens?.embedding.matrix
-    if let tokens { try quantizeEmbedding(tokens, set) }
+    let embeddings = network.embeddings.map(\.matrix)
+    if let tokens = network as? any TokenNetwork {
+      try quantizeEmbedding(tokens, set)
+    } else {
+      for table in network.embeddings { try quantize(table) { self.known(table.weightName) } }
+    }
     if let set {
       let stream = LayerStream(
         network: network, set: set,
-        keepsOriginal: request.readsOriginalInputs, originalEmbedding: embedding)
+        keepsOriginal: request.readsOriginalInputs, originalEmbeddings: embeddings)
       try BranchWalk(
         trueSequential: request.trueSequential, isChanged: isEncoded, statistics: statistics,
         change: { linear, inputs in
@@ -223,8 +226,7 @@ final class QuantizeWalk {
     for (index, item) in assignment.items.enumerated() {
       guard case .encode(let encoding) = item.target else { continue }
       setting.progress("quantize", Double(index) / Double(assignment.items.count))
-      let weight = try setting.checkpoint.weight(
-        item.site.name, outputs: item.site.outputs, inputs: item.site.inputs)
+      let weight = try item.site.weight(in: setting.checkpoint)
       _ = try finish(item, onto: encoding, weight: weight) { known(item.site.name) }
     }
     return layers

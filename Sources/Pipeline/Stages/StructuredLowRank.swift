@@ -121,7 +121,7 @@ final class LowRankWalk {
     }
     let stream = LayerStream(
       network: network, set: set, keepsOriginal: true,
-      originalEmbedding: (network as? any TokenNetwork)?.embedding.matrix)
+      originalEmbeddings: network.embeddings.map(\.matrix))
     try BranchWalk(
       trueSequential: true, isChanged: { _ in true },
       statistics: { stream, group in

@@ -64,6 +64,3 @@ write("keras-chain", keras.Sequential([
     L.Flatten(),
     L.Dense(9, use_bias=False, activation="selu"),
 ]), 2)
-
-# A layer that is not known.
-write("keras-unknown", keras.Sequential([L.Input((6, 4)), L.GRU(3), L.Dense(16), L.Dense(2)]), 3)
