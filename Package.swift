@@ -68,7 +68,7 @@ let package = Package(
     module("Bundles", ["Checkpoints", "Encodings", "JSONDocuments", "Tensors"]),
     module(
       "CondenseInference",
-      ["Bundles", "Networks", "Tokenization", "Checkpoints", "JSONDocuments", "Tensors"]),
+      ["Bundles", "Networks", "Speech", "Tokenization", "Checkpoints", "JSONDocuments", "Tensors"]),
     module("Calibration", ["Networks", "Tokenization", "LinearAlgebra", "Checkpoints", "Tensors"]),
     module("Pruning", ["LinearAlgebra", "Encodings", "Tensors"]),
     module("Quantization", ["Calibration", "LinearAlgebra", "Encodings", "Tensors"]),
@@ -131,7 +131,9 @@ let package = Package(
         "Pipeline", "Bundles", "Checkpoints", "CondenseInference", "Drift", "Quantization",
         "JSONDocuments",
       ]),
-    tests("InferenceTests", ["CondenseInference", "Checkpoints", "Networks", "Tensors"]),
+    tests(
+      "InferenceTests",
+      ["CondenseInference", "Checkpoints", "Networks", "Speech", "Tensors", "Tokenization"]),
     tests("CommandTests", ["condense", "Checkpoints", "JSONDocuments", "Tensors"]),
   ],
   swiftLanguageModes: [.v6],

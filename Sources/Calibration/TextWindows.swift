@@ -17,8 +17,8 @@ public struct TextError: Error, Sendable, Equatable, CustomStringConvertible {
     case idOutsideVocabulary(id: Int32, vocabulary: Int)
     /// The bytes from this one on are not UTF-8.
     case notUTF8(offset: Int)
-    /// A line of a table of sentence pairs is not as it should be.
-    case badPair(line: Int, expected: String)
+    /// A line of a table is not as it should be.
+    case badLine(line: Int, expected: String)
   }
 
   /// The text's file.
@@ -46,7 +46,7 @@ public struct TextError: Error, Sendable, Equatable, CustomStringConvertible {
       "\(path): windows of \(context) tokens, but the model has \(positions) positions; "
         + "give --context \(positions) or less"
     case .notUTF8(let offset): "\(path): the text is not UTF-8 at byte \(offset)"
-    case .badPair(let line, let expected): "\(path):\(line): expected \(expected)"
+    case .badLine(let line, let expected): "\(path):\(line): expected \(expected)"
     }
   }
 }

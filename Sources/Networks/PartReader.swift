@@ -1,8 +1,8 @@
 // Layers and norms of a network out of a checkpoint, with the names of all tensors that were read.
 
-import Checkpoints
+public import Checkpoints
 import Encodings
-import JSONDocuments
+public import JSONDocuments
 import Tensors
 
 /// Reads the parts of a network, and remembers what it read.
@@ -74,7 +74,9 @@ struct PartReader {
 
 extension Checkpoint {
   /// A side file as JSON.
-  func sideJSON(_ name: String) throws(CheckpointError) -> JSONValue {
+  ///
+  /// - Throws: `CheckpointError` when there is none of this name, or it is no JSON.
+  public func sideJSON(_ name: String) throws(CheckpointError) -> JSONValue {
     let path = self.path + "/" + name
     guard let bytes = try? sideFile(name) else {
       throw CheckpointError(path: path, .missingFile(name))

@@ -2,8 +2,8 @@
 //
 // Source   Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", arXiv:2212.04356, section 2.2;
 //          bands and their heights: Slaney, "Auditory Toolbox", 1998, as in transformers' WhisperFeatureExtractor
-// Given    a sound, which is cut or filled with silence to 30 seconds
-// Result   [3000, bands]: a frame of 25 ms every 10 ms
+// Given    a sound, which is cut or filled with silence to a window, of 30 seconds where nothing else is asked for
+// Result   [frames, bands]: a frame of 25 ms every 10 ms, 3000 of them in 30 seconds
 // Differs  the Fourier transform of 400 samples is a product with its matrix, in float32
 // Checked  SpeechTests: equal to transformers within 1e-4
 
@@ -17,17 +17,20 @@ public struct LogMel: Sendable {
   /// Samples of a frame, and from one frame to the next.
   private static let window = 400, hop = 160
   /// Frames of 30 seconds.
-  public static let frames = 3000
+  public static let usualFrames = 3000
 
   /// Bands: 80, or 128 since Whisper large-v3.
   public let bands: Int
+  /// Frames of a window.
+  public let frames: Int
   private let transform: DenseMatrix
   private let filters: DenseMatrix
 
-  /// Features of so many bands.
-  public init(bands: Int = 80) {
-    precondition(bands > 0)
+  /// Features of so many bands, in windows of so many frames, at least two.
+  public init(bands: Int = 80, frames: Int = usualFrames) {
+    precondition(bands > 0 && frames > 1)
     self.bands = bands
+    self.frames = frames
     transform = DenseMatrix(Self.fourier())
     filters = DenseMatrix(Self.filters(bands: bands))
   }
@@ -70,25 +73,38 @@ public struct LogMel: Sendable {
     return result
   }
 
-  /// The features of a sound of any rate.
+  /// Samples of a window.
+  private var length: Int { frames * Self.hop }
+  /// Seconds of a window.
+  public var seconds: Double { Double(length) / Double(Self.rate) }
+
+  /// A sound of any rate and length as windows one after the other; the last may be shorter. A rest that is shorter than
+  /// one frame of 25 ms is left out.
+  public func windows(of sound: Sound) -> [Sound] {
+    let samples = sound.resampled(to: Self.rate).samples
+    return stride(from: 0, to: samples.count, by: length)
+      .filter { $0 == 0 || samples.count - $0 >= Self.window }
+      .map { Sound(rate: Self.rate, samples: Array(samples[$0..<min($0 + length, samples.count)])) }
+  }
+
+  /// The features of a sound of any rate, `[frames, bands]`.
   public func features(of sound: Sound) -> Matrix {
-    let length = Self.frames * Self.hop
     var samples = Array(sound.resampled(to: Self.rate).samples.prefix(length))
     samples += [Float](repeating: 0, count: length - samples.count)
     // Frames are centered; beyond the ends the sound goes back as in a mirror.
     func sample(_ index: Int) -> Float {
       samples[index < 0 ? -index : index >= length ? 2 * length - 2 - index : index]
     }
-    var frames = Matrix(rows: Self.frames, columns: Self.window)
-    for frame in 0..<Self.frames {
+    var pieces = Matrix(rows: frames, columns: Self.window)
+    for frame in 0..<frames {
       let start = frame * Self.hop - Self.window / 2
       for index in 0..<Self.window {
-        frames.values[frame * Self.window + index] = sample(start + index)
+        pieces.values[frame * Self.window + index] = sample(start + index)
       }
     }
-    let parts = transform.apply(to: frames), bins = Self.window / 2 + 1
-    var power = Matrix(rows: Self.frames, columns: bins)
-    for frame in 0..<Self.frames {
+    let parts = transform.apply(to: pieces), bins = Self.window / 2 + 1
+    var power = Matrix(rows: frames, columns: bins)
+    for frame in 0..<frames {
       for bin in 0..<bins {
         let real = parts.values[frame * 2 * bins + bin]
         let imaginary = parts.values[frame * 2 * bins + bins + bin]

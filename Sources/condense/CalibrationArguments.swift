@@ -7,12 +7,21 @@ struct CalibrationArguments: ParsableArguments {
     parsing: .upToNextOption,
     help: ArgumentHelp(
       "Calibration text; encoders read a sentence a line. 'self' lets a language model write its own. "
-        + "Networks over pictures or other samples read arrays (.npy).",
+        + "Networks over pictures or other samples read arrays (.npy), speech recognizers WAV files, folders of them "
+        + "or arrays of features.",
       valueName: "file"))
   var calibration: [String] = []
   @Option(help: "Calibration tokens (default: 65536).") var tokens: Int?
-  @Option(help: "Calibration samples, for networks over pictures or other samples (default: 512).")
+  @Option(
+    help:
+      "Calibration samples, for networks over pictures or other samples, or windows of recordings (default: 512)."
+  )
   var samples: Int?
+  @Option(
+    help: ArgumentHelp(
+      "What is said in the calibration recordings, a line each: the file's name, a tab, the text. "
+        + "The model writes it otherwise.", valueName: "file.tsv"))
+  var transcripts: String?
   @Option(help: "Tokens of a calibration window.") var context = 256
   @Option(help: "Of every random choice: calibration windows, rotations (default: 0).")
   var seed: Int?
@@ -25,7 +34,7 @@ struct CalibrationArguments: ParsableArguments {
     guard isGiven else { return nil }
     return CalibrationRequest(
       text: calibration, tokens: tokens ?? 65536, context: context, seed: seed ?? 0,
-      samples: samples ?? 512)
+      samples: samples ?? 512, transcripts: transcripts)
   }
 
   func validate() throws {
@@ -52,6 +61,7 @@ struct CalibrationArguments: ParsableArguments {
     let options =
       [
         ("--tokens", tokens != nil), ("--samples", samples != nil),
+        ("--transcripts", transcripts != nil),
         ("--seed", seed != nil && !seedHasUse),
       ]
       + others.map { ($0.name, $0.isGiven) }

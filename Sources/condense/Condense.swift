@@ -14,7 +14,8 @@ import Glibc
       TeacherLogCommand.self, Collect.self, Diff.self, Eval.self,
       Inspect.self, Verify.self,
       Report.self,
-      Generate.self, Tokenize.self, Embed.self, PrepareImages.self, PrepareAudio.self,
+      Generate.self, Tokenize.self, Embed.self, Transcribe.self, PrepareImages.self,
+      PrepareAudio.self,
       Bench.self,
     ])
 

@@ -7,10 +7,10 @@ import Pipeline
 struct Eval: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract:
-      "Measure a model: perplexity or accuracy, and KL, top-1 or cosine against a reference.",
+      "Measure a model: perplexity, accuracy or word errors, and KL, top-1 or cosine against a reference.",
     discussion: """
       Text is cut into windows without overlap and without special tokens; encoders read a sentence a \
-      line, networks over pictures an array of them. docs/metrics.md defines every figure.
+      line, networks over pictures an array of them, speech recognizers recordings. docs/metrics.md defines every figure.
       """)
 
   @Argument(help: "A checkpoint folder or a bundle.") var model: String
@@ -25,6 +25,10 @@ struct Eval: ParsableCommand {
     guard measure.teacherLog == nil || reference == nil else {
       throw ValidationError("--teacher-log is the reference; leave out --reference")
     }
+    guard measure.audio.isEmpty || reference != nil || measure.transcripts != nil else {
+      throw ValidationError(
+        "--audio alone measures nothing: give --reference, --transcripts or both")
+    }
   }
 
   func run() throws {
@@ -38,9 +42,10 @@ struct Eval: ParsableCommand {
     }
     let other = try reference.map { try Model(try source.open($0)) }
     let text = ValidationText(
-      text: measure.images.map { [$0] } ?? measure.text, context: measure.context,
+      text: measure.images.map { [$0] } ?? measure.text + measure.audio, context: measure.context,
       scoring: measure.score == "half" ? .half : .all, windows: measure.windows,
-      pairs: measure.pairs, labels: measure.labels)
+      pairs: measure.pairs, labels: measure.labels, transcripts: measure.transcripts,
+      language: measure.language)
     let measurement = try Measurement(text, tokenizedFor: subject, reference: other)
     let drift = try measurement.drift(of: subject) { progress.show("eval", $0) }
     Terminal.print(json ? drift.json.indentedText : Self.table(drift))
@@ -96,7 +101,42 @@ struct Eval: ParsableCommand {
       }
       return lines.joined(separator: "\n")
     case .samples(let drift): return table(drift)
+    case .speech(let drift): return table(drift)
     }
+  }
+
+  private static func table(_ drift: SpeechDrift) -> String {
+    func percent(_ value: Double) -> String { Figures.text(100 * value, 2) + " %" }
+    func line(_ title: String, _ value: Double, _ range: ClosedRange<Double>?) -> String {
+      title + percent(value)
+        + (range.map {
+          "  (95 %: \(Figures.text(100 * $0.lowerBound, 2)) … \(Figures.text(100 * $0.upperBound, 2)))"
+        } ?? "")
+    }
+    var lines = ["recordings         \(drift.recordings)"]
+    if let own = drift.wordErrorRate {
+      lines.append(line("word error rate    ", own.rate, own.interval))
+    }
+    if let reference = drift.referenceWordErrorRate {
+      lines.append("of the reference   " + percent(reference))
+    }
+    if let own = drift.toReference {
+      lines.append(line("WER to reference   ", own.rate, own.interval))
+    }
+    if let tokens = drift.tokens { lines.append("tokens scored      \(tokens)") }
+    if let kl = drift.divergence {
+      lines += [
+        "KL mean            \(Figures.text(kl.mean, 6))  "
+          + "(95 %: \(Figures.text(kl.interval.lowerBound, 6)) … "
+          + "\(Figures.text(kl.interval.upperBound, 6)))",
+        "KL 99 %            \(Figures.text(kl.p99, 5))",
+        "KL max             \(Figures.text(kl.max, 5))",
+      ]
+    }
+    if let top1 = drift.top1 {
+      lines.append(line("top-1 agreement    ", top1, drift.top1Interval))
+    }
+    return lines.joined(separator: "\n")
   }
 
   private static func table(_ drift: SampleDrift) -> String {

@@ -61,6 +61,11 @@ enum ExitStatus {
     case let error as DistillationError:
       if case .noImprovement = error { return answerIsNo }
       return malformedInput
+    case let error as TranscriptionError:
+      switch error {
+      case .unknownLanguage, .oneLanguage: return usage
+      case .tooLong, .outsideVocabulary: return malformedInput
+      }
     case is VerificationError, is AllocationError: return answerIsNo
     case let error as RecipeError:
       if case .unreadable = error.problem { return cannotOpenInput }

@@ -135,6 +135,7 @@ enum DriftTable {
       case .decoder: ["perplexity", "ratio", "KL mean", "KL 99 %", "top-1 %"]
       case .encoder: ["cosine", "min", "neighbours %", "Spearman"]
       case .samples: ["accuracy %", "agreement %", "KL mean", "output error"]
+      case .speech: ["WER %", "to reference %", "KL mean", "top-1 %"]
       }
     let header = ["stage", "bytes", "bpw"] + figures + ["gates"]
     let rows = report.stages.map { stage -> [String] in
@@ -162,6 +163,15 @@ enum DriftTable {
         return start + [
           text(drift.accuracy.map { 100 * $0 }, 2), text(drift.agreement.map { 100 * $0 }, 2),
           text(drift.divergence?.mean, 6), text(drift.outputError, 6), verdict,
+        ]
+      case .speech(let drift):
+        func text(_ value: Double?, _ digits: Int) -> String {
+          value.map { Figures.text($0, digits) } ?? "-"
+        }
+        return start + [
+          text(drift.wordErrorRate.map { 100 * $0.rate }, 2),
+          text(drift.toReference.map { 100 * $0.rate }, 2), text(drift.divergence?.mean, 6),
+          text(drift.top1.map { 100 * $0 }, 2), verdict,
         ]
       case nil:
         return start + [String](repeating: "-", count: header.count - 4) + [verdict]

@@ -61,9 +61,12 @@ struct Search: ParsableCommand {
       cache: StageCache(path: cachePath),
       observer: RunObserver(
         progress: progress.show, stage: { _, _, _ in }, layer: { _, _ in }, note: { _ in }))
-    if !isQuiet { Terminal.print(Self.heading(isEncoder: maxKL == nil)) }
+    var isFirst = true
     let (points, best, folder) = try search.run { point in
-      if !isQuiet { Terminal.print(Self.row(point)) }
+      guard !isQuiet else { return }
+      if isFirst { Terminal.print(Self.heading(point)) }
+      isFirst = false
+      Terminal.print(Self.row(point))
     }
     var written: Int?
     if let output, let folder {
@@ -75,7 +78,7 @@ struct Search: ParsableCommand {
     } else if !common.quiet {
       Terminal.print("")
       Terminal.print("the front, from the smallest file:")
-      Terminal.print(Self.heading(isEncoder: maxKL == nil))
+      if let first = points.first { Terminal.print(Self.heading(first)) }
       for point in points where point.isOnFront { Terminal.print(Self.row(point)) }
       if let best {
         Terminal.print(
@@ -91,8 +94,14 @@ struct Search: ParsableCommand {
     }
   }
 
-  private static func heading(isEncoder: Bool) -> String {
-    let columns = isEncoder ? ["cosine", "least"] : ["KL", "perplexity", "top-1 %"]
+  private static func heading(_ point: FrontPoint) -> String {
+    let columns =
+      switch point.drift {
+      case .language: ["KL", "perplexity", "top-1 %"]
+      case .encoder: ["cosine", "least"]
+      case .samples: ["KL", "accuracy %", "agreement %"]
+      case .speech: ["KL", "WER %", "to ref. %"]
+      }
     return (["goal", "bytes", "bpw"] + columns).map { LayerTable.pad($0, 12) }.joined()
   }
 
@@ -115,6 +124,12 @@ struct Search: ParsableCommand {
         Figures.text(drift.divergence?.mean ?? 0, 6),
         drift.accuracy.map { Figures.text(100 * $0, 2) } ?? "-",
         Figures.text(100 * (drift.agreement ?? 0), 2),
+      ]
+    case .speech(let drift):
+      columns += [
+        Figures.text(drift.divergence?.mean ?? 0, 6),
+        drift.wordErrorRate.map { Figures.text(100 * $0.rate, 2) } ?? "-",
+        Figures.text(100 * (drift.toReference?.rate ?? 0), 2),
       ]
     }
     return columns.map { LayerTable.pad($0, 12) }.joined()

@@ -126,8 +126,8 @@ struct MeasureOptions: ParsableArguments {
   @Option(help: "Tokens of a window.") var context = 256
   @Option(help: "Predictions that count: all, or half a window as llama-perplexity does.")
   var score = "all"
-  @Option(help: "At most this many windows, sentences or samples, from the start.") var windows:
-    Int?
+  @Option(help: "At most this many windows, sentences, samples or recordings, from the start.")
+  var windows: Int?
   @Option(help: ArgumentHelp("Labelled pairs: sentence1,sentence2,score.", valueName: "file.csv"))
   var pairs: String?
   @Option(
@@ -142,17 +142,41 @@ struct MeasureOptions: ParsableArguments {
   var images: String?
   @Option(help: ArgumentHelp("The right labels of --images.", valueName: "file.npy"))
   var labels: String?
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Recordings, in place of text: WAV files, folders of them, or arrays of features (.npy).",
+      valueName: "path"))
+  var audio: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "What is said in --audio, a line a recording: its file's name, a tab, the text.",
+      valueName: "file.tsv"))
+  var transcripts: String?
+  @Option(
+    help: ArgumentHelp(
+      "The language of --audio, such as en; the models tell it otherwise.", valueName: "code"))
+  var language: String?
 
   func validate() throws {
-    if images != nil, !text.isEmpty || pairs != nil || teacherLog != nil {
+    let others = !text.isEmpty || pairs != nil || teacherLog != nil
+    if images != nil, others {
       throw ValidationError("--images stands in place of --text, --pairs and --teacher-log")
+    }
+    if !audio.isEmpty, others || images != nil {
+      throw ValidationError(
+        "--audio stands in place of --text, --pairs, --images and --teacher-log")
+    }
+    for (option, value) in [("--transcripts", transcripts), ("--language", language)]
+    where value != nil && audio.isEmpty {
+      throw ValidationError("\(option) does nothing without --audio")
     }
     if labels != nil, images == nil {
       throw ValidationError("--labels does nothing without --images")
     }
-    guard images != nil || !text.isEmpty || pairs != nil || teacherLog != nil else {
+    guard images != nil || !audio.isEmpty || others else {
       throw ValidationError(
-        "--text FILE is missing: a model is measured on a text (or on --images)")
+        "--text FILE is missing: a model is measured on a text (or on --images, --audio)")
     }
     guard teacherLog == nil || text.isEmpty && pairs == nil else {
       throw ValidationError("--teacher-log brings its own text; leave out --text and --pairs")

@@ -94,7 +94,7 @@ import Testing
     ),
     (
       head + "calibration: {}\n" + pack,
-      "2:8: calibration needs either 'text', 'images' or 'self-written: true'"
+      "2:8: calibration needs either 'text', 'images', 'audio' or 'self-written: true'"
     ),
     (
       head + "calibration: 5\n" + pack,

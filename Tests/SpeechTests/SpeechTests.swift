@@ -29,6 +29,29 @@ import Testing
     #expect(worst < 1e-4, "\(worst)")
   }
 
+  /// Windows follow each other; a rest shorter than a frame is no window, unless there is nothing else.
+  @Test func soundsAreCutIntoWindows() {
+    let features = LogMel(frames: 100)
+    #expect(features.seconds == 1)
+    func lengths(_ count: Int, rate: Int = 16_000) -> [Int] {
+      features.windows(of: Sound(rate: rate, samples: [Float](repeating: 0.5, count: count)))
+        .map(\.samples.count)
+    }
+    #expect(lengths(16_000) == [16_000] && lengths(40_000) == [16_000, 16_000, 8000])
+    #expect(lengths(16_399) == [16_000] && lengths(16_400) == [16_000, 400])
+    #expect(lengths(3) == [3])
+    #expect(lengths(12_000, rate: 8000) == [16_000, 8000])
+  }
+
+  /// A shorter window is the longer one's start, but for the floor, which is eight decades below the loudest.
+  @Test func shorterWindowsHaveTheSameFrames() throws {
+    let sound = try Sound(wav: Self.folder + "mono16.wav")
+    let long = LogMel().features(of: sound), short = LogMel(frames: 40).features(of: sound)
+    #expect(short.rows == 40)
+    let worst = zip(short.values, long.values).map { abs($0 - $1) }.max() ?? 1
+    #expect(worst < 1e-5, "\(worst)")
+  }
+
   /// The sum of squares of the part of a sound that is a tone of this frequency, over all.
   private func share(of frequency: Double, in sound: Sound) -> (share: Double, size: Double) {
     // The ends, where the filter sees the sound begin, are left out.

@@ -30,6 +30,7 @@ public enum DriftLimit: Sendable, Equatable {
     switch (self, drift) {
     case (.kl, .language(let drift)): drift.divergence?.mean
     case (.kl, .samples(let drift)): drift.divergence?.mean
+    case (.kl, .speech(let drift)): drift.divergence?.mean
     case (.cosine, .encoder(let drift)): drift.cosine.map { 1 - $0.mean }
     default: nil
     }

@@ -36,7 +36,7 @@ struct ModelKnowledge {
   ) {
     var counts = [Double](
       repeating: 0.5, count: (network as? any TokenNetwork)?.vocabularySize ?? 0)
-    for sequence in set.sequences {
+    for sequence in set.sequences + (set.samples?.tokens ?? []) {
       for token in sequence { counts[Int(token)] += 1 }
     }
     self.counts = counts

@@ -8,22 +8,23 @@ import Tensors
 public struct FeatureArray {
   /// The files, in the order of the samples.
   public let files: [String]
-  /// Bands of a frame.
-  public let bands: Int
+  private let features: LogMel
 
-  /// - Parameter paths: WAV files, and folders whose `.wav` files are taken by name.
-  public init(paths: [String], bands: Int) throws {
+  /// - Parameters:
+  ///   - paths: WAV files, and folders whose `.wav` files are taken by name.
+  ///   - bands: Of a frame.
+  ///   - seconds: Of a sound, which is cut or filled with silence.
+  public init(paths: [String], bands: Int, seconds: Int) throws {
     files = try SampleFiles.find(
       paths, endings: [".wav"], found: "a folder without sounds", expected: "WAV files")
-    self.bands = bands
+    features = LogMel(bands: bands, frames: 100 * seconds)
   }
 
-  /// Writes `[files, 3000, bands]` in float32, a sound at a time.
+  /// Writes `[files, frames, bands]` in float32, a hundred frames a second, a sound at a time.
   ///
   /// - Returns: The dimensions.
   public func write(to path: String, progress: (Double) -> Void = { _ in }) throws -> [Int] {
-    let features = LogMel(bands: bands)
-    let shape = [files.count, LogMel.frames, bands]
+    let shape = [files.count, features.frames, features.bands]
     try NumPyFile.write(shape: shape, to: path) { index in
       progress(Double(index) / Double(files.count))
       return features.features(of: try Sound(wav: files[index])).values

@@ -21,7 +21,7 @@ enum SentencePairs {
       guard record.fields.count == 3, let score = Double(record.fields[2]), score.isFinite else {
         throw TextError(
           path: path,
-          .badPair(line: record.line, expected: "sentence1,sentence2,score with a number"))
+          .badLine(line: record.line, expected: "sentence1,sentence2,score with a number"))
       }
       pairs.append(
         SentencePair(
@@ -74,7 +74,7 @@ enum SentencePairs {
       }
     }
     guard !isQuoted else {
-      throw TextError(path: path, .badPair(line: start, expected: "a closing quote"))
+      throw TextError(path: path, .badLine(line: start, expected: "a closing quote"))
     }
     endRecord()
     return records

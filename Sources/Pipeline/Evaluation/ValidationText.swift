@@ -11,7 +11,7 @@ import Tokenization
 /// The texts and the protocol of a measurement.
 public struct ValidationText: Sendable, Equatable {
   /// Files of text: windows of it for language models, a sentence a line for encoders; for networks over samples one
-  /// array in NumPy's format.
+  /// array in NumPy's format; for speech recognizers WAV files, folders of them, or arrays of features.
   public var text: [String]
   /// Tokens of a window.
   public var context: Int
@@ -23,12 +23,19 @@ public struct ValidationText: Sendable, Equatable {
   public var pairs: String?
   /// The labels of an array of samples.
   public var labels: String?
+  /// What is said in the recordings.
+  public var transcripts: String?
+  /// The recordings' language; nil lets a model tell it by itself.
+  public var language: String?
 
   /// Texts with the usual protocol.
   public init(
     text: [String], context: Int = 256, scoring: Scoring = .all, windows: Int? = nil,
-    pairs: String? = nil, labels: String? = nil
+    pairs: String? = nil, labels: String? = nil, transcripts: String? = nil,
+    language: String? = nil
   ) {
+    self.transcripts = transcripts
+    self.language = language
     self.labels = labels
     self.text = text
     self.context = context
@@ -40,9 +47,11 @@ public struct ValidationText: Sendable, Equatable {
   /// The hash of the files and the protocol.
   func contentHash() throws -> String {
     var hash = ContentHash()
-    for path in text { hash.update(try ContentHash.of(file: path)) }
+    for path in try Recordings.files(text) { hash.update(try ContentHash.of(file: path)) }
     hash.update(try pairs.map { try ContentHash.of(file: $0) } ?? "")
     hash.update(try labels.map { try ContentHash.of(file: $0) } ?? "")
+    hash.update(try transcripts.map { try ContentHash.of(file: $0) } ?? "")
+    hash.update(language ?? "")
     hash.update("\(context) \(scoring.rawValue) \(windows ?? -1)")
     return hash.digits
   }
@@ -63,6 +72,8 @@ public enum MeasuredDrift: Sendable, Equatable {
   case encoder(EmbeddingDrift)
   /// Of a network over samples.
   case samples(SampleDrift)
+  /// Of a speech recognizer.
+  case speech(SpeechDrift)
 
   /// The keys of `condense eval --json`.
   public var json: JSONValue {
@@ -70,12 +81,15 @@ public enum MeasuredDrift: Sendable, Equatable {
     case .language(let drift): drift.json
     case .encoder(let drift): drift.json
     case .samples(let drift): drift.json
+    case .speech(let drift): drift.json
     }
   }
 
   /// Reads what `json` gives; nil when it is something else.
   init?(json: JSONValue) {
-    if let drift = LanguageDrift(json: json) {
+    if let drift = SpeechDrift(json: json) {
+      self = .speech(drift)
+    } else if let drift = LanguageDrift(json: json) {
       self = .language(drift)
     } else if let drift = EmbeddingDrift(json: json) {
       self = .encoder(drift)
@@ -93,6 +107,7 @@ public struct Measurement {
     case language(LanguageEvaluator)
     case encoder(EmbeddingEvaluator)
     case samples(SampleEvaluator)
+    case speech(SpeechMeasurement)
   }
 
   private let evaluator: Evaluator
@@ -103,15 +118,19 @@ public struct Measurement {
   /// - Parameter reference: The model to compare with; nil measures a model alone.
   public init(_ text: ValidationText, tokenizedFor model: Model, reference: Model?) throws {
     self.reference = reference
+    if let network = model.network as? any SpeechRecognizer {
+      try Self.refuse([text.pairs, text.labels], of: model, "pairs and labels")
+      evaluator = .speech(try SpeechMeasurement(text, for: model))
+      if let reference { try SpeechMeasurement.checkComparable(network, reference.network) }
+      return
+    }
+    try Self.refuse([text.transcripts], of: model, "transcripts")
     if let network = model.network as? any SampleNetwork {
       evaluator = .samples(try Self.evaluator(text, of: network))
       if let reference { try Self.checkComparable(network, reference.network) }
       return
     }
-    if let path = text.labels {
-      throw CheckpointError(
-        path: path, .unsupported("labels for a \(model.network.family) model, which reads text"))
-    }
+    try Self.refuse([text.labels], of: model, "labels")
     let tokenizer = try model.requiredTokenizer()
     let vocabulary = try model.tokenNetwork().vocabularySize
     if let encoder = model.network as? any TextEncoder {
@@ -142,6 +161,15 @@ public struct Measurement {
       evaluator = .language(LanguageEvaluator(windows: windows, scoring: text.scoring))
     }
     if let reference { try Self.checkComparable(model, reference) }
+  }
+
+  /// Files that say nothing of what a model does.
+  private static func refuse(
+    _ files: [String?], of model: Model, _ what: String
+  ) throws(CheckpointError) {
+    guard let path = files.lazy.compactMap({ $0 }).first else { return }
+    throw CheckpointError(
+      path: path, .unsupported("\(what) for a \(model.network.family) model"))
   }
 
   private static func evaluator(
@@ -224,6 +252,8 @@ public struct Measurement {
       return .samples(
         try evaluator.drift(
           of: try model.sampleNetwork(), from: try reference?.sampleNetwork(), progress: progress))
+    case .speech(let measurement):
+      return .speech(try measurement.drift(of: model, from: reference, progress: progress))
     }
   }
 }

@@ -18,6 +18,10 @@ public struct DriftLimits: Sendable, Equatable {
   public var maxAccuracyDrop: Double?
   /// Least share of samples whose label stays the same, from 0 to 1.
   public var minLabelAgreement: Double?
+  /// Largest rise of the word error rate against the transcripts.
+  public var maxWERIncrease: Double?
+  /// Largest word error rate against the reference's transcripts.
+  public var maxWERToReference: Double?
 
   /// No limit.
   public init() {}
@@ -82,6 +86,13 @@ extension RecipeSection where Root == DriftLimits {
       .init(
         "min-label-agreement", \.minLabelAgreement, .optional(.number(0...1)),
         "Classifiers: least share of samples whose label stays the same."),
+      .init(
+        "max-wer-increase", \.maxWERIncrease, .optional(.number(0...Double.infinity)),
+        "Speech: largest rise of the word error rate on `validation.transcripts`, 0.01 for a hundredth."
+      ),
+      .init(
+        "max-wer-to-reference", \.maxWERToReference, .optional(.number(0...Double.infinity)),
+        "Speech: largest word error rate against what the reference writes."),
     ])
 }
 

@@ -14,6 +14,10 @@ public struct CalibrationOptions: Sendable, Equatable {
   public var text: [Located<String>] = []
   /// In place of text: arrays of samples.
   public var images: [Located<String>] = []
+  /// In place of text: recordings.
+  public var audio: [Located<String>] = []
+  /// What is said in the recordings.
+  public var transcripts: Located<String>?
   /// At most this many samples are used.
   public var samples = 512
   /// The model writes the text itself.
@@ -25,7 +29,7 @@ public struct CalibrationOptions: Sendable, Equatable {
   /// Chooses the windows when there are more than `tokens` asks for.
   public var seed = 0
 
-  /// The defaults; a recipe must give `text`, `images` or `self-written: true`.
+  /// The defaults; a recipe must give `text`, `images`, `audio` or `self-written: true`.
   public init() {}
 }
 
@@ -51,6 +55,12 @@ public struct ValidationOptions: Sendable, Equatable {
   public var images: [Located<String>] = []
   /// The samples' labels.
   public var labels: Located<String>?
+  /// In place of text: recordings.
+  public var audio: [Located<String>] = []
+  /// What is said in the recordings.
+  public var transcripts: Located<String>?
+  /// The recordings' language; `nil` when the model tells it.
+  public var language: Located<String>?
   /// Tokens a window.
   public var context = 256
   /// Which tokens of a window are scored.
@@ -62,7 +72,7 @@ public struct ValidationOptions: Sendable, Equatable {
   /// Parts with rows and gates of their own.
   public var slices: [ValidationSlice] = []
 
-  /// The defaults; a recipe must give `text` or `images`.
+  /// The defaults; a recipe must give `text`, `images` or `audio`.
   public init() {}
 }
 
@@ -77,8 +87,16 @@ extension RecipeSection where Root == CalibrationOptions {
         "images", \.images, .list(.path, of: "paths", atLeast: 0),
         "In place of text, for networks over pictures or other samples: arrays (`.npy`, `.npz`)."),
       .init(
+        "audio", \.audio, .list(.path, of: "paths", atLeast: 0),
+        "In place of text, for speech recognizers: WAV files, folders of them, or arrays of features (`.npy`)."
+      ),
+      .init(
+        "transcripts", \.transcripts, .optional(.path),
+        "What is said in `audio`, a line a recording: its file's name, a tab, the text. The model writes it when absent."
+      ),
+      .init(
         "samples", \.samples, .integer(1...1_000_000_000),
-        "At most this many samples of `images` are used."),
+        "At most this many samples of `images`, or windows of `audio`, are used."),
       .init(
         "self-written", \.selfWritten, .flag,
         "In place of text: the model writes it, from random first tokens on."),
@@ -105,6 +123,17 @@ extension RecipeSection where Root == ValidationOptions {
       .init(
         "labels", \.labels, .optional(.path),
         "The right labels of `images`, an array of integers (`.npy`), for the accuracy."),
+      .init(
+        "audio", \.audio, .list(.path, of: "paths", atLeast: 0),
+        "In place of text, for speech recognizers: WAV files, folders of them, or arrays of features (`.npy`)."
+      ),
+      .init(
+        "transcripts", \.transcripts, .optional(.path),
+        "What is said in `audio`, a line a recording: its file's name, a tab, the text; for the word error rate."
+      ),
+      .init(
+        "language", \.language, .optional(.located("the code of a language")),
+        "The language of `audio`, such as `en`; the model tells it when absent."),
       .init("context", \.context, .integer(2...1_048_576), "Tokens a window."),
       .init(
         "score", \.score, .choice(),

@@ -55,18 +55,30 @@ extension Recipe {
   private func checkParts() throws(RecipeError) {
     if let calibration {
       let given = [
-        !calibration.text.isEmpty, !calibration.images.isEmpty, calibration.selfWritten,
+        !calibration.text.isEmpty, !calibration.images.isEmpty, !calibration.audio.isEmpty,
+        calibration.selfWritten,
       ].count { $0 }
       guard given == 1 else {
         throw RecipeError(
-          at: (calibration.text + calibration.images).first?.place ?? model.place,
-          .refused("calibration needs either 'text', 'images' or 'self-written: true'"))
+          at: (calibration.text + calibration.images + calibration.audio).first?.place
+            ?? model.place,
+          .refused("calibration needs either 'text', 'images', 'audio' or 'self-written: true'"))
       }
     }
-    if let validation, validation.text.isEmpty == validation.images.isEmpty {
-      throw RecipeError(
-        at: (validation.text + validation.images).first?.place ?? model.place,
-        .refused("validation needs either 'text' or 'images'"))
+    if let validation {
+      let given = [validation.text, validation.images, validation.audio].filter { !$0.isEmpty }
+      guard given.count == 1 else {
+        throw RecipeError(
+          at: given.first?.first?.place ?? model.place,
+          .refused("validation needs either 'text', 'images' or 'audio'"))
+      }
+    }
+    let transcripts = [
+      (calibration?.transcripts, calibration?.audio), (validation?.transcripts, validation?.audio),
+      (validation?.language, validation?.audio),
+    ]
+    for case (let option?, let audio) in transcripts where audio?.isEmpty ?? true {
+      throw RecipeError(at: option.place, .refused("this belongs to 'audio', which is not given"))
     }
     var places: [String: RecipePlace] = [:]
     for stage in stages {

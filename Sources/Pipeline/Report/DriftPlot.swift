@@ -23,6 +23,9 @@ extension Markup {
       case .samples(let summary)?:
         guard let kl = summary.divergence else { return nil }
         (drift, interval) = (kl.mean, Interval(kl.interval.lowerBound, kl.interval.upperBound))
+      case .speech(let summary)?:
+        guard let kl = summary.divergence else { return nil }
+        (drift, interval) = (kl.mean, Interval(kl.interval.lowerBound, kl.interval.upperBound))
       case nil: return nil
       }
       guard drift.isFinite, interval.low.isFinite, interval.high.isFinite else { return nil }

@@ -4,9 +4,16 @@ import Drift
 public import JSONDocuments
 
 extension DriftSummary {
-  /// Reads the figures; `tokens` marks a decoder, `sentences` an encoder, `samples` a network over samples.
+  /// Reads the figures; `tokens` marks a decoder, `sentences` an encoder, `samples` a network over samples, `recordings`
+  /// a speech recognizer.
   init(json: JSONMember) throws(RunReportError) {
-    if json["samples"].value != nil {
+    if json["recordings"].value != nil {
+      guard let drift = json.value.flatMap({ SpeechDrift(json: $0) }) else {
+        throw RunReportError(
+          path: json.path, found: "other figures", expected: "'recordings' a count")
+      }
+      self = .speech(drift)
+    } else if json["samples"].value != nil {
       guard let drift = json.value.flatMap({ SampleDrift(json: $0) }) else {
         throw RunReportError(path: json.path, found: "other figures", expected: "'samples' a count")
       }
@@ -69,6 +76,7 @@ extension DriftSummary {
       object["spearman"] = drift.spearman.map { .number($0) }
       return .object(object)
     case .samples(let drift): return drift.json
+    case .speech(let drift): return drift.json
     }
   }
 }

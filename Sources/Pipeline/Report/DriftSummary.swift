@@ -137,4 +137,6 @@ public enum DriftSummary: Sendable, Equatable {
   case encoder(EncoderDrift)
   /// Of the numbers that a network over samples gives.
   case samples(SampleDrift)
+  /// Of a speech recognizer.
+  case speech(SpeechDrift)
 }

@@ -97,6 +97,7 @@ extension RunReport {
     case .decoder(let drift)?: ", over \(ReportNumbers.count(drift.tokens)) tokens"
     case .encoder(let drift)?: ", over \(ReportNumbers.count(drift.sentences)) sentences"
     case .samples(let drift)?: ", over \(ReportNumbers.count(drift.samples)) samples"
+    case .speech(let drift)?: ", over \(ReportNumbers.count(drift.recordings)) recordings"
     case nil: ""
     }
   }
@@ -128,6 +129,19 @@ extension RunReport {
       }
       return [
         tile("output error", [.text(ReportNumbers.significant(drift.outputError ?? .nan))], "")
+      ]
+    case .speech(let drift)?:
+      if let own = drift.wordErrorRate {
+        return [
+          tile(
+            "word error rate", [.text(ReportNumbers.percent(own.rate))],
+            drift.referenceWordErrorRate.map { "reference " + ReportNumbers.percent($0) } ?? "")
+        ]
+      }
+      return [
+        tile(
+          "word errors to the reference",
+          [.text(ReportNumbers.percent(drift.toReference?.rate ?? .nan))], "")
       ]
     case nil: return [tile("drift", [.text(ReportNumbers.absent)], "nothing was measured")]
     }
@@ -261,6 +275,14 @@ extension RunReport {
         drift.agreement.map { "label agreement " + ReportNumbers.percent($0) },
         drift.divergence.map { "mean KL \(ReportNumbers.significant($0.mean)) nats" },
         drift.outputError.map { "output error " + ReportNumbers.significant($0) },
+      ].compactMap { $0 }.joined(separator: ", ")
+    case .speech(let drift):
+      [
+        drift.wordErrorRate.map { "word error rate " + ReportNumbers.percent($0.rate) },
+        drift.toReference.map {
+          "word errors to the reference " + ReportNumbers.percent($0.rate)
+        },
+        drift.divergence.map { "mean KL \(ReportNumbers.significant($0.mean)) nats" },
       ].compactMap { $0 }.joined(separator: ", ")
     }
   }

@@ -104,6 +104,22 @@ extension ReportTable {
         Cell(text: drift.divergence.map { Numbers.significant($0.p99) } ?? Numbers.absent),
         Cell(text: drift.outputError.map(Numbers.significant) ?? Numbers.absent),
       ]
+    case .speech(let drift)? where kind == .speech:
+      func percent(_ value: Double?) -> String { value.map(Numbers.percent) ?? Numbers.absent }
+      func cell(_ rate: SpeechDrift.WordErrorRate?) -> Cell {
+        Cell(
+          text: percent(rate?.rate),
+          note: rate.map {
+            Numbers.interval(
+              Interval($0.interval.lowerBound, $0.interval.upperBound), Numbers.percent)
+          } ?? "")
+      }
+      return [
+        cell(drift.wordErrorRate), cell(drift.toReference),
+        Cell(text: drift.divergence.map { Numbers.significant($0.mean) } ?? Numbers.absent),
+        Cell(text: drift.divergence.map { Numbers.significant($0.p99) } ?? Numbers.absent),
+        Cell(text: percent(drift.top1)),
+      ]
     default: return absent
     }
   }
@@ -186,6 +202,8 @@ public enum DriftKind: Sendable {
   case encoder
   /// Of the numbers that a network over samples gives.
   case samples
+  /// Of a speech recognizer.
+  case speech
 
   /// The titles of the drift's columns.
   var columns: [String] {
@@ -194,6 +212,7 @@ public enum DriftKind: Sendable {
       ["perplexity", "ratio", "KL mean", "median", "99 %", "99.9 %", "largest", "top-1"]
     case .encoder: ["cosine", "1 %", "least", "neighbours", "Spearman"]
     case .samples: ["accuracy", "label agreement", "KL mean", "99 %", "output error"]
+    case .speech: ["WER", "WER to reference", "KL mean", "99 %", "top-1"]
     }
   }
 }
@@ -205,6 +224,7 @@ extension RunReport {
       switch stage.referenceDrift {
       case .encoder?: return .encoder
       case .samples?: return .samples
+      case .speech?: return .speech
       case .decoder?: return .decoder
       case nil: continue
       }

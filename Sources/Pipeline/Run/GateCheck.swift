@@ -27,59 +27,54 @@ enum GateCheck {
   private static func results(
     _ limits: DriftLimits, _ drift: MeasuredDrift, slice: String?, original: Double?
   ) -> [GateResult] {
-    var results: [GateResult] = []
-    func add(
-      _ metric: String, _ limit: Limit?, _ value: Double?, _ interval: ClosedRange<Double>? = nil
-    ) {
-      guard let limit else { return }
-      // A limit on a figure that this kind of model does not have is not kept.
-      results.append(
-        result(metric, limit, value ?? .nan, interval: interval, slice: slice))
+    let all: [(metric: String, limit: Limit?)] = [
+      ("max-kl", limits.maxKL.map(Limit.atMost)),
+      ("max-perplexity-ratio", limits.maxPerplexityRatio.map(Limit.atMost)),
+      ("min-top1", limits.minTop1.map(Limit.atLeast)),
+      ("min-cosine", limits.minCosine.map(Limit.atLeast)),
+      ("min-neighbour-overlap", limits.minNeighbourOverlap.map(Limit.atLeast)),
+      ("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost)),
+      ("max-accuracy-drop", limits.maxAccuracyDrop.map(Limit.atMost)),
+      ("min-label-agreement", limits.minLabelAgreement.map(Limit.atLeast)),
+      ("max-wer-increase", limits.maxWERIncrease.map(Limit.atMost)),
+      ("max-wer-to-reference", limits.maxWERToReference.map(Limit.atMost)),
+    ]
+    return all.compactMap { metric, limit in
+      limit.map { limit in
+        let figure = figure(metric, of: drift, original: original)
+        // A limit on a figure that this kind of model does not have is not kept.
+        return result(
+          metric, limit, figure.value ?? .nan, interval: figure.interval, slice: slice)
+      }
     }
-    switch drift {
-    case .language(let drift):
-      add(
-        "max-kl", limits.maxKL.map(Limit.atMost), drift.divergence?.mean, drift.divergence?.interval
-      )
-      add(
-        "max-perplexity-ratio", limits.maxPerplexityRatio.map(Limit.atMost), drift.perplexityRatio,
-        drift.perplexityRatioInterval)
-      add("min-top1", limits.minTop1.map(Limit.atLeast), drift.top1, drift.top1Interval)
-      add("min-cosine", limits.minCosine.map(Limit.atLeast), nil)
-      add("min-neighbour-overlap", limits.minNeighbourOverlap.map(Limit.atLeast), nil)
-      add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), nil)
-      add("max-accuracy-drop", limits.maxAccuracyDrop.map(Limit.atMost), nil)
-      add("min-label-agreement", limits.minLabelAgreement.map(Limit.atLeast), nil)
-    case .encoder(let drift):
-      add("max-kl", limits.maxKL.map(Limit.atMost), nil)
-      add("max-perplexity-ratio", limits.maxPerplexityRatio.map(Limit.atMost), nil)
-      add("min-top1", limits.minTop1.map(Limit.atLeast), nil)
-      add(
-        "min-cosine", limits.minCosine.map(Limit.atLeast), drift.cosine?.mean,
-        drift.cosine?.interval)
-      add(
-        "min-neighbour-overlap", limits.minNeighbourOverlap.map(Limit.atLeast),
-        drift.neighbours?.mean, drift.neighbours?.interval)
-      let drop = original.flatMap { original in drift.spearman.map { original - $0 } }
-      add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), drop)
-      add("max-accuracy-drop", limits.maxAccuracyDrop.map(Limit.atMost), nil)
-      add("min-label-agreement", limits.minLabelAgreement.map(Limit.atLeast), nil)
-    case .samples(let drift):
-      add(
-        "max-kl", limits.maxKL.map(Limit.atMost), drift.divergence?.mean, drift.divergence?.interval
-      )
-      add("max-perplexity-ratio", limits.maxPerplexityRatio.map(Limit.atMost), nil)
-      add("min-top1", limits.minTop1.map(Limit.atLeast), nil)
-      add("min-cosine", limits.minCosine.map(Limit.atLeast), nil)
-      add("max-spearman-drop", limits.maxSpearmanDrop.map(Limit.atMost), nil)
-      add(
-        "max-accuracy-drop", limits.maxAccuracyDrop.map(Limit.atMost), drift.accuracyLoss,
-        drift.lossInterval)
-      add(
-        "min-label-agreement", limits.minLabelAgreement.map(Limit.atLeast), drift.agreement,
-        drift.agreementInterval)
+  }
+
+  /// What a limit is compared with; nil where this kind of model has no such figure.
+  private static func figure(
+    _ metric: String, of drift: MeasuredDrift, original: Double?
+  ) -> (value: Double?, interval: ClosedRange<Double>?) {
+    switch (drift, metric) {
+    case (.language(let drift), "max-kl"):
+      (drift.divergence?.mean, drift.divergence?.interval)
+    case (.language(let drift), "max-perplexity-ratio"):
+      (drift.perplexityRatio, drift.perplexityRatioInterval)
+    case (.language(let drift), "min-top1"): (drift.top1, drift.top1Interval)
+    case (.encoder(let drift), "min-cosine"): (drift.cosine?.mean, drift.cosine?.interval)
+    case (.encoder(let drift), "min-neighbour-overlap"):
+      (drift.neighbours?.mean, drift.neighbours?.interval)
+    case (.encoder(let drift), "max-spearman-drop"):
+      (original.flatMap { original in drift.spearman.map { original - $0 } }, nil)
+    case (.samples(let drift), "max-kl"): (drift.divergence?.mean, drift.divergence?.interval)
+    case (.samples(let drift), "max-accuracy-drop"): (drift.accuracyLoss, drift.lossInterval)
+    case (.samples(let drift), "min-label-agreement"):
+      (drift.agreement, drift.agreementInterval)
+    case (.speech(let drift), "max-kl"): (drift.divergence?.mean, drift.divergence?.interval)
+    case (.speech(let drift), "min-top1"): (drift.top1, drift.top1Interval)
+    case (.speech(let drift), "max-wer-increase"): (drift.increase, drift.increaseInterval)
+    case (.speech(let drift), "max-wer-to-reference"):
+      (drift.toReference?.rate, drift.toReference?.interval)
+    default: (nil, nil)
     }
-    return results
   }
 
   private static func result(

@@ -19,17 +19,24 @@ enum InputHashes {
         add(teacher, try contentHash(of: try AnyCheckpoint.open(teacher.value)))
       }
     }
-    for path in texts(of: recipe) { add(path, try ContentHash.of(file: path.value)) }
+    for path in try texts(of: recipe) { add(path, try ContentHash.of(file: path.value)) }
     return inputs
   }
 
-  private static func texts(of recipe: Recipe) -> [Located<String>] {
+  private static func texts(of recipe: Recipe) throws -> [Located<String>] {
     var paths = recipe.calibration.map { $0.text + $0.images } ?? []
     paths += recipe.towers.flatMap { $0.options.calibration + $0.options.validation }
+    let audio = (recipe.calibration?.audio ?? []) + (recipe.validation?.audio ?? [])
+    for path in audio + (recipe.validation?.slices.flatMap(\.text) ?? []) {
+      // A folder stands for its recordings.
+      paths += try Recordings.files([path.value]).map { Located($0, at: path.place) }
+    }
+    if let transcripts = recipe.calibration?.transcripts { paths.append(transcripts) }
     if let validation = recipe.validation {
-      paths += validation.text + validation.images + validation.slices.flatMap(\.text)
+      paths += validation.text + validation.images
       if let pairs = validation.pairs { paths.append(pairs) }
       if let labels = validation.labels { paths.append(labels) }
+      if let transcripts = validation.transcripts { paths.append(transcripts) }
     }
     return paths
   }

@@ -162,11 +162,12 @@ extension ValidationOptions {
   func text(of files: [String]) -> ValidationText {
     ValidationText(
       text: files, context: context, scoring: score == .all ? .all : .half, windows: windows,
-      pairs: pairs?.value, labels: labels?.value)
+      pairs: pairs?.value, labels: labels?.value, transcripts: transcripts?.value,
+      language: language?.value)
   }
 
   /// The files of the whole.
-  var files: [String] { (text + images).map(\.value) }
+  var files: [String] { (text + images + audio).map(\.value) }
 }
 
 extension MeasuredDrift {
@@ -198,6 +199,8 @@ extension MeasuredDrift {
           spearman: drift.spearman))
     case .samples(let drift):
       return drift.outputError == nil ? nil : .samples(drift)
+    case .speech(let drift):
+      return drift.toReference == nil ? nil : .speech(drift)
     }
   }
 }

@@ -242,32 +242,28 @@ public struct RunPlan: Sendable {
   /// The drift that a bundle will say, with figures that are not known yet at zero.
   private static func drift(_ recipe: Recipe, _ original: any Checkpoint) throws -> JSONValue {
     guard FamilyRegistry.family(of: original) != nil else { return .null }
-    func figures(
-      of checkpoint: any Checkpoint, pairs: Bool, labels: Bool
-    ) throws -> MeasuredDrift {
+    /// The whole has what `validation` names beside the files; slices and towers have not.
+    func figures(of checkpoint: any Checkpoint, _ whole: ValidationOptions?) throws -> MeasuredDrift {
       let network = try FamilyRegistry.network(of: checkpoint)
-      if let network = network as? any SampleNetwork {
-        return .samples(.zero(hasLabels: labels, results: network.results))
+      if network is any SpeechRecognizer {
+        return .speech(.zero(hasTranscripts: recipe.validation?.transcripts != nil))
       }
-      return network is any TextEncoder ? .encoder(.zero(hasPairs: pairs)) : .language(.zero)
+      if let network = network as? any SampleNetwork {
+        return .samples(.zero(hasLabels: whole?.labels != nil, results: network.results))
+      }
+      return network is any TextEncoder
+        ? .encoder(.zero(hasPairs: whole?.pairs != nil)) : .language(.zero)
     }
     var result = RunMeasurements.Result()
     for tower in recipe.towers where !tower.options.validation.isEmpty {
-      result.slices.append(
-        (
-          tower.name.value,
-          try figures(
-            of: TowerCheckpoint(original, tower: tower.name.value), pairs: false, labels: false)
-        ))
+      let view = try TowerCheckpoint(original, tower: tower.name.value)
+      result.slices.append((tower.name.value, try figures(of: view, nil)))
     }
     if let validation = recipe.validation {
-      let whole = try figures(
-        of: original, pairs: validation.pairs != nil, labels: validation.labels != nil)
+      let whole = try figures(of: original, validation)
       (result.reference, result.input) = (whole, whole)
       for slice in validation.slices {
-        // Pairs and labels are the whole's.
-        result.slices.append(
-          (slice.name.value, try figures(of: original, pairs: false, labels: false)))
+        result.slices.append((slice.name.value, try figures(of: original, nil)))
       }
     }
     return result.json

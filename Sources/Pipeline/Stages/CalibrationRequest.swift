@@ -10,8 +10,10 @@ import Tensors
 /// The texts and how much of them.
 public struct CalibrationRequest: Sendable, Equatable {
   /// Files of text; encoders read a sentence a line. `selfWritten` alone lets the model write its own. For networks over
-  /// samples: arrays in NumPy's formats.
+  /// samples: arrays in NumPy's formats. For speech recognizers: WAV files, folders of them, or arrays of features.
   public var text: [String]
+  /// What is said in the recordings; nil lets the model write it down.
+  public var transcripts: String?
   /// Tokens that are asked for.
   public var tokens: Int
   /// Tokens of a window, for language models.
@@ -23,8 +25,10 @@ public struct CalibrationRequest: Sendable, Equatable {
 
   /// A request.
   public init(
-    text: [String], tokens: Int = 65536, context: Int = 256, seed: Int = 0, samples: Int = 512
+    text: [String], tokens: Int = 65536, context: Int = 256, seed: Int = 0, samples: Int = 512,
+    transcripts: String? = nil
   ) {
+    self.transcripts = transcripts
     self.samples = samples
     self.text = text
     self.tokens = tokens
@@ -40,14 +44,20 @@ public struct CalibrationRequest: Sendable, Equatable {
     let set: CalibrationSet
     /// Text that the set leaves out, at most as much; nil when it takes all.
     let rest: CalibrationSet?
-    /// Of the files, in order.
-    let hashes: [String]
+    /// The names of the files, in order, with their hashes.
+    let files: [(name: String, hash: String)]
   }
 
   /// The set for a model.
   func load(
     for model: Model, progress: (String, Double) -> Void = { _, _ in }
   ) throws -> Loaded {
+    if model.network is any SpeechRecognizer { return try loadRecordings(for: model, progress) }
+    if let transcripts {
+      throw CheckpointError(
+        path: transcripts,
+        .unsupported("transcripts for a \(model.network.family) model, which reads no recordings"))
+    }
     if let network = model.network as? any SampleNetwork { return try loadSamples(for: network) }
     if text == Self.selfWritten { return try write(with: model, progress) }
     var texts: [(path: String, bytes: [UInt8])] = []
@@ -70,7 +80,9 @@ public struct CalibrationRequest: Sendable, Equatable {
       rest = CalibrationSet(windows: windows, tokens: .max / 2, seed: UInt64(seed))
         .without(set, tokens: Self.restTokens)
     }
-    return Loaded(set: set, rest: rest, hashes: texts.map { ContentHash.of($0.bytes) })
+    return Loaded(
+      set: set, rest: rest,
+      files: texts.map { (FilePath.name(of: $0.path), ContentHash.of($0.bytes)) })
   }
 
   /// Samples out of arrays, at random, and as many others for measuring as there are, up to a limit.
@@ -97,7 +109,11 @@ public struct CalibrationRequest: Sendable, Equatable {
     return Loaded(
       set: set(order.prefix(samples), asked: samples),
       rest: rest.isEmpty ? nil : set(rest, asked: rest.count),
-      hashes: try text.map { try ContentHash.of(file: $0) })
+      files: try Self.hashed(text))
+  }
+
+  static func hashed(_ paths: [String]) throws -> [(name: String, hash: String)] {
+    try paths.map { (FilePath.name(of: $0), try ContentHash.of(file: $0)) }
   }
 
   /// Lets a model write windows for calibration, and more for measuring.
@@ -122,21 +138,19 @@ public struct CalibrationRequest: Sendable, Equatable {
     return Loaded(
       set: CalibrationSet(sequences: Array(all.prefix(own)), tokensAsked: tokens),
       rest: CalibrationSet(sequences: Array(all.dropFirst(own)), tokensAsked: tokens),
-      hashes: [hash.digits])
+      files: [(Self.selfWritten[0], hash.digits)])
   }
 
   /// Tokens of the text left out that are kept for measuring.
   private static let restTokens = 16384
   /// Samples left out that are kept for measuring.
-  private static let restSamples = 256
+  static let restSamples = 256
 
   /// What the lineage says of it.
-  func json(_ set: CalibrationSet, hashes: [String]) -> JSONValue {
+  func json(_ set: CalibrationSet, files: [(name: String, hash: String)]) -> JSONValue {
     var object = JSONObject()
     object["files"] = .array(
-      zip(text, hashes).map { path, hash in
-        ["name": .string(FilePath.name(of: path)), "sha256": .string(hash)]
-      })
+      files.map { ["name": .string($0.name), "sha256": .string($0.hash)] })
     let unit = set.unit
     object["\(unit)_asked"] = .integer(set.tokensAsked)
     object["\(unit)_used"] = .integer(set.tokensUsed)

@@ -104,6 +104,6 @@ extension CalibrationRequest {
     let loaded = try load(for: try Model(input), progress: progress)
     return LoadedCalibration(
       set: loaded.set, rest: loaded.rest,
-      json: json(loaded.set, hashes: loaded.hashes))
+      json: json(loaded.set, files: loaded.files))
   }
 }

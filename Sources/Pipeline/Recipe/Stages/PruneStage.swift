@@ -329,8 +329,8 @@ extension CalibrationRequest {
   init(_ options: CalibrationOptions) {
     self.init(
       text: options.selfWritten
-        ? Self.selfWritten : (options.text + options.images).map(\.value),
+        ? Self.selfWritten : (options.text + options.images + options.audio).map(\.value),
       tokens: options.tokens, context: options.context, seed: options.seed,
-      samples: options.samples)
+      samples: options.samples, transcripts: options.transcripts?.value)
   }
 }
