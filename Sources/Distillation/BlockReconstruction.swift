@@ -68,8 +68,8 @@ public final class BlockReconstruction {
     _ student: TrainedModel, teacher: any Network, windows: [[Int32]], options: BlockOptions,
     store: ((Int) -> TrainingStore)? = nil
   ) throws {
-    guard let own = student.network as? any TokenNetwork,
-      let other = teacher as? any TokenNetwork
+    guard let own = student.network as? any TokenNetwork, !(own is any FeatureNetwork),
+      let other = teacher as? any TokenNetwork, !(other is any FeatureNetwork)
     else { throw DistillationError.notALanguageModel(family: student.network.family) }
     let width = own.embedding.matrix.inputs, otherWidth = other.embedding.matrix.inputs
     guard own.layerBranches.count == other.layerBranches.count, width == otherWidth else {

@@ -166,7 +166,7 @@ public enum DistillationError: Error, Sendable, Equatable, CustomStringConvertib
     case .noSuchLayer(let asked, let layers):
       "layer \(asked) does not exist: the network has \(layers), counted from 0"
     case .notALanguageModel(let family):
-      "a \(family) model does not predict tokens: logits cannot be distilled into it"
+      "a \(family) model does not predict tokens from text alone: logits cannot be distilled into it"
     }
   }
 }

@@ -68,9 +68,12 @@ extension LinearOperator {
     guard x.rows > 0, outputs > 0 else { return Matrix(rows: x.rows, columns: outputs) }
     var result = product(with: x)
     if let bias {
-      ParallelLoop.overRows(of: &result.values, rowLength: outputs, blockRows: 64) { rows, part in
+      let width = bias.count
+      ParallelLoop.overRows(of: &result.values, rowLength: width, blockRows: 64) { rows, part in
+        let bias = bias.span
         for row in 0..<rows.count {
-          for column in 0..<outputs { part[row * outputs + column] += bias[column] }
+          var target = part._mutatingExtracting(row * width..<(row + 1) * width)
+          for i in bias.indices { target[i] += bias[i] }
         }
       }
     }
