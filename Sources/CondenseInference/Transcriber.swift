@@ -177,7 +177,9 @@ public struct Transcriber {
   /// The tokens with which a decoder writes a given text.
   ///
   /// - Parameter language: As the model tells it from the recording, or as the transcriber was told.
-  public func written(_ text: String, language: Int32?) throws -> Written {
+  public func written(
+    _ text: String, language: Int32?
+  ) throws(TranscriptionError) -> Written {
     let prompt = [tokens.start] + (language.map(rest) ?? [tokens.noTimestamps])
     // Whisper's texts begin with a blank.
     let ids = tokenizer.encode(" " + text), count = prompt.count + ids.count

@@ -83,7 +83,11 @@ struct Recordings {
           .badLine(line: index + 1, expected: "a recording's file name, a tab and its transcript"))
       }
       let name = FilePath.name(of: String(parts[0]))
-      guard known.updateValue(String(parts[1].filter { $0 != "\r" }), forKey: name) == nil else {
+      guard
+        known.updateValue(
+          parts[1].split(whereSeparator: \.isWhitespace).joined(separator: " "), forKey: name)
+          == nil
+      else {
         throw TextError(
           path: path,
           .badLine(line: index + 1, expected: "each recording once, not '\(name)' again"))

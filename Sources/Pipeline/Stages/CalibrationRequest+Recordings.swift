@@ -7,6 +7,9 @@ import Networks
 import Tensors
 
 extension CalibrationRequest {
+  /// Windows left out that are kept for measuring: a window of 30 seconds is a million bytes of features.
+  private static let restWindows = 64
+
   /// Windows of recordings in a random order, and others for measuring, up to a limit. The decoder reads the given
   /// transcripts, or what the model itself writes.
   func loadRecordings(
@@ -22,7 +25,7 @@ extension CalibrationRequest {
     let given = try transcripts.map { try recordings.transcripts(in: $0) }
     let transcriber = try Transcriber(model)
     var stream = RandomStream(seed: UInt64(seed), name: "calibration")
-    let wanted = samples + Self.restSamples
+    let wanted = samples + Self.restWindows
     var features: [Matrix] = [], tokens: [[Int32]] = []
     for index in stream.permutation(recordings.count) where features.count < wanted {
       progress("transcribe calibration", Double(features.count) / Double(wanted))
@@ -31,13 +34,22 @@ extension CalibrationRequest {
         throw CheckpointError(
           path: recordings.names[index],
           .unsupported(
-            "a given transcript of a recording of \(windows.count) windows: which words belong to which?"
+            "a given transcript for a recording of \(windows.count) windows, whose borders it does not tell,"
           ))
       }
-      let written =
-        try given.map {
-          [try transcriber.written($0[index], language: try transcriber.language(of: windows[0]))]
-        } ?? transcriber.write(windows: windows)
+      let written: [Transcriber.Written]
+      if let given {
+        let language = try transcriber.language(of: windows[0])
+        do {
+          written = [try transcriber.written(given[index], language: language)]
+        } catch {
+          throw CheckpointError(
+            path: "\(transcripts ?? ""), \(recordings.names[index])",
+            .badValue(found: "\(error)", expected: "a transcript for this model"))
+        }
+      } else {
+        written = try transcriber.write(windows: windows)
+      }
       features += windows
       tokens += written.map(\.sequence)
     }

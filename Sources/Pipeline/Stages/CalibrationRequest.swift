@@ -144,7 +144,7 @@ public struct CalibrationRequest: Sendable, Equatable {
   /// Tokens of the text left out that are kept for measuring.
   private static let restTokens = 16384
   /// Samples left out that are kept for measuring.
-  static let restSamples = 256
+  private static let restSamples = 256
 
   /// What the lineage says of it.
   func json(_ set: CalibrationSet, files: [(name: String, hash: String)]) -> JSONValue {
