@@ -205,6 +205,11 @@ import Testing
           "distill", Self.model, work.file("q"), "--text", Samples.calibration, "--context", "24",
         ] + options, 65, "from text alone")
     }
+    try refuses(
+      [
+        "quantize", Self.model, work.file("q"), "--method", "ec", "--bits", "2", "--curvature",
+        "--calibration", Self.recordings,
+      ], 65, "curvature in a whisper model")
     // Transcripts.
     let lines = Array("four.wav\tfour\nfour.wav\tfive\n".utf8)
     try refuses(

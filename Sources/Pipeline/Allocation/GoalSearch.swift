@@ -81,13 +81,25 @@ struct GoalSearch {
   }
 
   /// What the model feels of its layers' errors; nil without calibration.
-  private func knowledge(of network: any Network) -> ModelKnowledge? {
-    loaded.map {
+  private func knowledge(of network: any Network) throws -> ModelKnowledge? {
+    try loaded.map {
       ModelKnowledge(
-        network, $0.set, usesCurvature: request.curvature(in: network),
+        network, $0.set, usesCurvature: try usesCurvature(of: network),
         seed: request.calibration?.seed ?? 0,
         progress: progress)
     }
+  }
+
+  /// Whether the loss's curvature is measured for a network.
+  private func usesCurvature(of network: any Network) throws(CheckpointError) -> Bool {
+    guard let asked = request.usesCurvature else {
+      return request.method == .ec && network is any LanguageModel
+    }
+    guard !asked || network is any LanguageModel || network is any TextEncoder else {
+      throw CheckpointError(
+        path: stage.input.path, .unsupported("the loss's curvature in a \(network.family) model"))
+    }
+    return request.method == .ec && asked
   }
 
   func run() throws -> Result {
@@ -95,7 +107,8 @@ struct GoalSearch {
       let network =
         FamilyRegistry.family(of: stage.input) == nil ? nil : try Model(stage.input).network
       let (layers, resumed) = try walk(
-        assignment, rates: nil, attempt: 0, network: network, network.flatMap(knowledge), nil)
+        assignment, rates: nil, attempt: 0, network: network,
+        try network.flatMap { try self.knowledge(of: $0) }, nil)
       return Result(
         layers: layers, assignment: assignment, resumedLayers: resumed, allocation: nil)
     }
@@ -103,7 +116,7 @@ struct GoalSearch {
     let network = try Model(stage.input).network
     let knowledge = ModelKnowledge(
       network, loaded.set,
-      usesCurvature: request.curvature(in: network),
+      usesCurvature: try usesCurvature(of: network),
       seed: request.calibration?.seed ?? 0, progress: progress)
     let table = try table(loaded, probe: probe, knowledge: knowledge)
     let weights = table.entries.reduce(0) { $0 + $1.weights }
@@ -231,12 +244,5 @@ extension QuantizeRun {
       calibration.compactText,
     ] { hash.update(part) }
     return hash.digits
-  }
-}
-
-extension QuantizeRequest {
-  /// Whether the loss's curvature is measured for a network.
-  fileprivate func curvature(in network: any Network) -> Bool {
-    method == .ec && (usesCurvature ?? (network is any LanguageModel))
   }
 }
