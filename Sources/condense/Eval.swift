@@ -124,19 +124,22 @@ struct Eval: ParsableCommand {
       lines.append(line("WER to reference   ", own.rate, own.interval))
     }
     if let tokens = drift.tokens { lines.append("tokens scored      \(tokens)") }
-    if let kl = drift.divergence {
-      lines += [
-        "KL mean            \(Figures.text(kl.mean, 6))  "
-          + "(95 %: \(Figures.text(kl.interval.lowerBound, 6)) … "
-          + "\(Figures.text(kl.interval.upperBound, 6)))",
-        "KL 99 %            \(Figures.text(kl.p99, 5))",
-        "KL max             \(Figures.text(kl.max, 5))",
-      ]
-    }
+    if let kl = drift.divergence { lines += self.lines(kl) }
     if let top1 = drift.top1 {
       lines.append(line("top-1 agreement    ", top1, drift.top1Interval))
     }
     return lines.joined(separator: "\n")
+  }
+
+  /// The divergence where its middle says little.
+  private static func lines(_ kl: LanguageDrift.Divergence) -> [String] {
+    [
+      "KL mean            \(Figures.text(kl.mean, 6))  "
+        + "(95 %: \(Figures.text(kl.interval.lowerBound, 6)) … "
+        + "\(Figures.text(kl.interval.upperBound, 6)))",
+      "KL 99 %            \(Figures.text(kl.p99, 5))",
+      "KL max             \(Figures.text(kl.max, 5))",
+    ]
   }
 
   private static func table(_ drift: SampleDrift) -> String {
@@ -156,15 +159,7 @@ struct Eval: ParsableCommand {
     if let agreement = drift.agreement {
       lines.append("label agreement    " + percent(agreement) + interval(drift.agreementInterval))
     }
-    if let kl = drift.divergence {
-      lines += [
-        "KL mean            \(Figures.text(kl.mean, 6))  "
-          + "(95 %: \(Figures.text(kl.interval.lowerBound, 6)) … "
-          + "\(Figures.text(kl.interval.upperBound, 6)))",
-        "KL 99 %            \(Figures.text(kl.p99, 5))",
-        "KL max             \(Figures.text(kl.max, 5))",
-      ]
-    }
+    if let kl = drift.divergence { lines += self.lines(kl) }
     if let error = drift.outputError {
       lines.append("output error       \(Figures.text(error, 8))")
     }

@@ -129,53 +129,16 @@ struct Plan: ParsableCommand {
 /// The drift of a run, stage by stage, as `run` prints it.
 enum DriftTable {
   static func lines(of report: RunReport) -> [String] {
-    let kind = report.driftKind
-    let figures =
-      switch kind {
-      case .decoder: ["perplexity", "ratio", "KL mean", "KL 99 %", "top-1 %"]
-      case .encoder: ["cosine", "min", "neighbours %", "Spearman"]
-      case .samples: ["accuracy %", "agreement %", "KL mean", "output error"]
-      case .speech: ["WER %", "to reference %", "KL mean", "top-1 %"]
-      }
-    let header = ["stage", "bytes", "bpw"] + figures + ["gates"]
-    let rows = report.stages.map { stage -> [String] in
-      let start = [
-        stage.name, "\(stage.bytes)", Figures.text(stage.bitsPerWeight, 3),
-      ]
-      let verdict = stage.verdict?.rawValue ?? "-"
-      switch stage.referenceDrift {
-      case .decoder(let drift):
-        return start + [
-          Figures.text(drift.perplexity, 4), Figures.text(drift.perplexityRatio, 5),
-          Figures.text(drift.kl.mean, 6), Figures.text(drift.kl.p99, 5),
-          Figures.text(drift.top1 * 100, 2), verdict,
-        ]
-      case .encoder(let drift):
-        return start + [
-          Figures.text(drift.cosine.mean, 6), Figures.text(drift.cosine.min, 5),
-          drift.neighbours.map { Figures.text($0.mean * 100, 1) } ?? "-",
-          drift.spearman.map { Figures.text($0, 2) } ?? "-", verdict,
-        ]
-      case .samples(let drift):
-        func text(_ value: Double?, _ digits: Int) -> String {
-          value.map { Figures.text($0, digits) } ?? "-"
-        }
-        return start + [
-          text(drift.accuracy.map { 100 * $0 }, 2), text(drift.agreement.map { 100 * $0 }, 2),
-          text(drift.divergence?.mean, 6), text(drift.outputError, 6), verdict,
-        ]
-      case .speech(let drift):
-        func text(_ value: Double?, _ digits: Int) -> String {
-          value.map { Figures.text($0, digits) } ?? "-"
-        }
-        return start + [
-          text(drift.wordErrorRate.map { 100 * $0.rate }, 2),
-          text(drift.toReference.map { 100 * $0.rate }, 2), text(drift.divergence?.mean, 6),
-          text(drift.top1.map { 100 * $0 }, 2), verdict,
-        ]
-      case nil:
-        return start + [String](repeating: "-", count: header.count - 4) + [verdict]
-      }
+    let kinds = report.driftKinds
+    let header = ["stage", "bytes", "bpw"] + kinds.flatMap(titles) + ["gates"]
+    let rows = report.stages.flatMap { stage -> [[String]] in
+      let whole =
+        [stage.name, "\(stage.bytes)", Figures.text(stage.bitsPerWeight, 3)]
+        + figures(stage.referenceDrift, kinds) + [stage.verdict?.rawValue ?? "-"]
+      // Towers are measured one by one, and the whole is not.
+      guard stage.referenceDrift == nil else { return [whole] }
+      return [whole]
+        + stage.slices.map { ["  " + $0.name, "", ""] + figures($0.drift, kinds) + [""] }
     }
     let all = [header] + rows
     let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
@@ -184,6 +147,49 @@ enum DriftTable {
         let padding = String(repeating: " ", count: cell.1 - cell.0.count)
         return index == 0 ? cell.0 + padding : padding + cell.0
       }.joined(separator: "  ")
+    }
+  }
+
+  private static func titles(_ kind: DriftKind) -> [String] {
+    switch kind {
+    case .decoder: ["perplexity", "ratio", "KL mean", "KL 99 %", "top-1 %"]
+    case .encoder: ["cosine", "min", "neighbours %", "Spearman"]
+    case .samples: ["accuracy %", "agreement %", "KL mean", "output error"]
+    case .speech: ["WER %", "to reference %", "KL mean", "top-1 %"]
+    }
+  }
+
+  /// The figures of a drift under the titles of its kind, and none under the others.
+  private static func figures(_ drift: DriftSummary?, _ kinds: [DriftKind]) -> [String] {
+    func text(_ value: Double?, _ digits: Int) -> String {
+      value.map { Figures.text($0, digits) } ?? "-"
+    }
+    return kinds.flatMap { kind -> [String] in
+      switch (kind, drift) {
+      case (.decoder, .decoder(let drift)?):
+        return [
+          Figures.text(drift.perplexity, 4), Figures.text(drift.perplexityRatio, 5),
+          Figures.text(drift.kl.mean, 6), Figures.text(drift.kl.p99, 5),
+          Figures.text(drift.top1 * 100, 2),
+        ]
+      case (.encoder, .encoder(let drift)?):
+        return [
+          Figures.text(drift.cosine.mean, 6), Figures.text(drift.cosine.min, 5),
+          text(drift.neighbours.map { 100 * $0.mean }, 1), text(drift.spearman, 2),
+        ]
+      case (.samples, .samples(let drift)?):
+        return [
+          text(drift.accuracy.map { 100 * $0 }, 2), text(drift.agreement.map { 100 * $0 }, 2),
+          text(drift.divergence?.mean, 6), text(drift.outputError, 6),
+        ]
+      case (.speech, .speech(let drift)?):
+        return [
+          text(drift.wordErrorRate.map { 100 * $0.rate }, 2),
+          text(drift.toReference.map { 100 * $0.rate }, 2), text(drift.divergence?.mean, 6),
+          text(drift.top1.map { 100 * $0 }, 2),
+        ]
+      default: return [String](repeating: "-", count: titles(kind).count)
+      }
     }
   }
 }

@@ -85,7 +85,9 @@ import Testing
     """.write(toFile: recipe, atomically: true, encoding: .utf8)
     let planned = try JSONValue(
       parsing: try run("plan", recipe, "--json").output)
-    _ = try run("run", recipe, "--quiet", "--cache", work.file("cache"))
+    let ran = try run("run", recipe, "--cache", work.file("cache")).output
+    // Both kinds of figures, a row a tower.
+    for part in ["  vision", "  text", "output error", "cosine"] { #expect(ran.contains(part)) }
     let bundle = work.file("out") + "/\(name).condensed"
     _ = try run("verify", bundle)
     let inspection = try JSONValue(parsing: try run("inspect", bundle, "--json").output)

@@ -32,22 +32,10 @@ public final class SampleLog: Sendable {
   /// - Throws: `CheckpointError` for a file that is damaged or no log of samples, `FileError` when it cannot be opened.
   public init(path: String) throws {
     file = try HDF5ColumnFile(path: path)
-    guard let text = file.attributes[Self.manifestAttribute] else {
-      throw CheckpointError(
-        path: path,
-        .badValue(
-          found: "an HDF5 file without the attribute '\(Self.manifestAttribute)'",
-          expected: "a log of samples; write one with condense teacher-log --images"))
-    }
-    do throws(CheckpointError.Problem) {
-      let json: JSONValue
-      do throws(JSONError) { json = try JSONValue(parsing: text) } catch {
-        throw CheckpointError.Problem.badHeader(error)
-      }
-      manifest = try SampleLogManifest(json: json)
-    } catch {
-      throw CheckpointError(path: path, tensor: Self.manifestAttribute, error)
-    }
+    manifest = try file.manifest(
+      Self.manifestAttribute,
+      expected: "a log of samples; write one with condense teacher-log --images",
+      read: SampleLogManifest.init(json:))
     guard let column = file.columns[Self.outputsName] else {
       throw CheckpointError(path: path, tensor: Self.outputsName, .tensorNotFound)
     }

@@ -58,36 +58,23 @@ public struct SampleLogManifest: Sendable, Equatable {
 
   /// Reads what `json` gives, and checks it.
   public init(json: JSONValue) throws(CheckpointError.Problem) {
-    func integer(_ key: String, _ range: ClosedRange<Int>) throws(CheckpointError.Problem) -> Int {
-      guard let value = json[key]?.integer else {
-        throw .missing(key: key, expected: "an integer")
-      }
-      guard range.contains(value) else {
-        throw .badValue(
-          found: "\(key) \(value)", expected: "\(range.lowerBound) to \(range.upperBound)")
-      }
-      return value
-    }
-    func text(_ key: String) throws(CheckpointError.Problem) -> String {
-      guard let value = json[key]?.string else { throw .missing(key: key, expected: "a string") }
-      return value
-    }
-    let version = try integer("version", 1...Int(Int32.max))
+    let reader = LogManifestReader(json: json)
+    let version = try reader.integer("version", 1...Int(Int32.max))
     guard version == Self.currentVersion else {
       throw .unsupported(
         "version \(version) of logs of samples (this program reads \(Self.currentVersion))")
     }
-    teacher = try text("teacher")
-    teacherHash = try text("teacher_sha256")
-    samplesHash = try text("samples_sha256")
-    samples = try integer("samples", 1...Int(Int32.max))
-    outputs = try integer("outputs", 1...1 << 24)
+    teacher = try reader.text("teacher")
+    teacherHash = try reader.text("teacher_sha256")
+    samplesHash = try reader.text("samples_sha256")
+    samples = try reader.integer("samples", 1...Int(Int32.max))
+    outputs = try reader.integer("outputs", 1...1 << 24)
     guard let areLogits = json["logits"]?.bool else {
       throw .missing(key: "logits", expected: "true or false")
     }
     self.areLogits = areLogits
-    views = try integer("views", 1...1 << 20)
-    augmentation = try text("augmentation")
-    seed = try integer("seed", 0...Int.max)
+    views = try reader.integer("views", 1...1 << 20)
+    augmentation = try reader.text("augmentation")
+    seed = try reader.integer("seed", 0...Int.max)
   }
 }

@@ -2,7 +2,6 @@
 // inflated here, and everything that a window holds is checked before it is given away.
 
 import Checkpoints
-import JSONDocuments
 import Tensors
 
 /// A teacher log that is open. Windows are read by any number of threads.
@@ -30,26 +29,14 @@ public final class TeacherLog: Sendable {
   ///   opened.
   public init(path: String) throws {
     file = try HDF5ColumnFile(path: path)
-    guard let text = file.attributes[TeacherLogLayout.manifestAttribute] else {
-      throw CheckpointError(
-        path: path,
-        .badValue(
-          found: "an HDF5 file without the attribute '\(TeacherLogLayout.manifestAttribute)'",
-          expected: "a teacher log; write one with condense teacher-log"))
-    }
-    do throws(CheckpointError.Problem) {
-      manifest = try TeacherLogManifest(json: try Self.json(text))
-    } catch {
-      throw CheckpointError(path: path, tensor: TeacherLogLayout.manifestAttribute, error)
-    }
+    manifest = try file.manifest(
+      TeacherLogLayout.manifestAttribute,
+      expected: "a teacher log; write one with condense teacher-log",
+      read: TeacherLogManifest.init(json:))
     layout = TeacherLogLayout(manifest: manifest)
     columns = try Self.columns(layout, of: file)
     (sizes, starts) = try Self.index(manifest, layout, of: file)
     decoder = TeacherLogDecoder(manifest: manifest, ids: try Self.ids(manifest, of: file))
-  }
-
-  private static func json(_ text: String) throws(CheckpointError.Problem) -> JSONValue {
-    do throws(JSONError) { return try JSONValue(parsing: text) } catch { throw .badHeader(error) }
   }
 
   /// Every column with the type and the shape that the manifest gives it, and no other.

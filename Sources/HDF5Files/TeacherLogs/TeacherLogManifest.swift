@@ -102,48 +102,35 @@ public struct TeacherLogManifest: Sendable, Equatable {
 
   /// Reads what `json` gives, and checks it.
   public init(json: JSONValue) throws(CheckpointError.Problem) {
-    func integer(_ key: String, _ range: ClosedRange<Int>) throws(CheckpointError.Problem) -> Int {
-      guard let value = json[key]?.integer else {
-        throw .missing(key: key, expected: "an integer")
-      }
-      guard range.contains(value) else {
-        throw .badValue(
-          found: "\(key) \(value)", expected: "\(range.lowerBound) to \(range.upperBound)")
-      }
-      return value
-    }
-    func text(_ key: String) throws(CheckpointError.Problem) -> String {
-      guard let value = json[key]?.string else { throw .missing(key: key, expected: "a string") }
-      return value
-    }
-    version = try integer("version", 1...Int(Int32.max))
+    let reader = LogManifestReader(json: json)
+    version = try reader.integer("version", 1...Int(Int32.max))
     guard version == Self.currentVersion else {
       throw .unsupported(
         "version \(version) of teacher logs (this program reads \(Self.currentVersion))")
     }
-    guard let source = Source(rawValue: try text("source")) else {
-      throw .badValue(found: "source '\(try text("source"))'", expected: "model or api")
+    guard let source = Source(rawValue: try reader.text("source")) else {
+      throw .badValue(found: "source '\(try reader.text("source"))'", expected: "model or api")
     }
     self.source = source
-    teacher = try text("teacher")
-    teacherHash = try text("teacher_sha256")
-    tokenizerHash = try text("tokenizer_sha256")
-    vocabulary = try integer("vocabulary", 1...Int(Int32.max))
+    teacher = try reader.text("teacher")
+    teacherHash = try reader.text("teacher_sha256")
+    tokenizerHash = try reader.text("tokenizer_sha256")
+    vocabulary = try reader.integer("vocabulary", 1...Int(Int32.max))
     templateHash = json["template_sha256"]?.string
-    textHash = try text("text_sha256")
-    orderHash = try text("order_sha256")
-    context = try integer("context", 1...1 << 24)
-    topCount = try integer("top_k", 0...Self.topLimit)
-    sampleCount = try integer("samples", 0...Self.sampleLimit)
+    textHash = try reader.text("text_sha256")
+    orderHash = try reader.text("order_sha256")
+    context = try reader.integer("context", 1...1 << 24)
+    topCount = try reader.integer("top_k", 0...Self.topLimit)
+    sampleCount = try reader.integer("samples", 0...Self.sampleLimit)
     guard let temperature = json["temperature"]?.number, temperature > 0, temperature.isFinite
     else { throw .missing(key: "temperature", expected: "a number above 0") }
     self.temperature = temperature
-    seed = try integer("seed", Int.min...Int.max)
-    resolution = try integer("resolution", 1...4096)
-    tokens = try integer("tokens", 0...1 << 48)
-    rows = try integer("rows", 0...1 << 48)
-    windows = try integer("windows", 0...1 << 40)
-    hiddenWidth = try integer("hidden_width", 0...1 << 24)
+    seed = try reader.integer("seed", Int.min...Int.max)
+    resolution = try reader.integer("resolution", 1...4096)
+    tokens = try reader.integer("tokens", 0...1 << 48)
+    rows = try reader.integer("rows", 0...1 << 48)
+    windows = try reader.integer("windows", 0...1 << 40)
+    hiddenWidth = try reader.integer("hidden_width", 0...1 << 24)
     guard let layers = json["hidden_layers"]?.array?.compactMap(\.integer),
       layers == Set(layers).sorted(), layers.allSatisfy({ (0...1 << 16).contains($0) }),
       layers.isEmpty == (hiddenWidth == 0)

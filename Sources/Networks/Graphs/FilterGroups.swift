@@ -9,6 +9,7 @@
 // Checked  FilterGroupTests: zeros in a group's channels change nothing else than what a cut of them does
 
 import Checkpoints
+public import JSONDocuments
 import Tensors
 
 /// How the channels of a layer's result follow from its inputs'.
@@ -58,8 +59,9 @@ public struct FilterGroup {
 public protocol FilterNetwork: SampleNetwork {
   /// The groups whose channels can go, in the order of the network.
   var filterGroups: [FilterGroup] { get }
-  /// Why the sizes of the network cannot change; nil where they follow from its tensors.
-  var fixedSizes: String? { get }
+  /// The configuration of the network with other numbers of outputs of its layers, by their names; nil where it has no
+  /// place for them.
+  func configuration(_ configuration: JSONValue, outputs: [String: Int]) -> JSONValue?
   /// Multiplications of its matrices for one sample.
   var multiplications: Int { get }
 }
@@ -87,6 +89,13 @@ extension GraphNetwork: FilterNetwork {
       }
     }
     return sets.free.compactMap { group(of: $0.places, count: $0.count) }
+  }
+
+  func configuration(_ configuration: JSONValue, outputs: [String: Int]) -> JSONValue? {
+    switch sizes {
+    case .tensors: configuration
+    case .configuration(let change): change(configuration, outputs)
+    }
   }
 
   var multiplications: Int {

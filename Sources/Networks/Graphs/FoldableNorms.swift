@@ -20,11 +20,15 @@ public struct FoldableNorm {
 public protocol FoldableNetwork: Network {
   /// The norms that can become part of the layer before them.
   var foldableNorms: [FoldableNorm] { get }
-  /// Why the layers of the network cannot change; nil where its tensors alone tell them.
-  var fixedSizes: String? { get }
+  /// Whether its tensors alone tell its layers, so that norms may be missing.
+  var isToldByTensors: Bool { get }
 }
 
 extension GraphNetwork: FoldableNetwork {
+  var isToldByTensors: Bool {
+    if case .tensors = sizes { true } else { false }
+  }
+
   var foldableNorms: [FoldableNorm] {
     nodes.compactMap { node in
       guard case .plain(let layer) = node.layer, let norm = layer as? BatchNorm,

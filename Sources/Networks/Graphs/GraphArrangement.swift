@@ -4,6 +4,8 @@ import Tensors
 
 /// The product of its inputs, value by value.
 final class Product: PlainLayer {
+  var channelRelation: ChannelRelation { .same }
+
   func apply(_ inputs: inout [Matrix]) -> Matrix {
     var product = inputs.removeFirst()
     for other in inputs { product = product.times(other) }
@@ -30,6 +32,7 @@ extension Matrix {
 /// Every value times a factor.
 final class Scaling: PlainLayer {
   let factor: Float
+  var channelRelation: ChannelRelation { .same }
 
   init(_ factor: Float) { self.factor = factor }
 

@@ -2,6 +2,7 @@
 // next; what the stream carries are the results that later steps still read, side by side.
 
 import Checkpoints
+import JSONDocuments
 import Tensors
 
 /// One node of a graph: a layer and where its inputs come from.
@@ -35,6 +36,16 @@ struct GraphResult {
   let kind: SampleOutput
 }
 
+/// Where the sizes of a graph's layers stand.
+enum GraphSizes {
+  /// In the shapes of its tensors alone.
+  case tensors
+  /// In the configuration too: gives the configuration with other numbers of outputs of layers, by their names; nil where
+  /// it has no place for them.
+  case configuration(
+    (_ configuration: JSONValue, _ outputs: [String: Int]) -> JSONValue?)
+}
+
 /// A network over a graph whose nodes stand in the order of their work, the inputs first.
 final class GraphNetwork: SampleNetwork {
   let family: String
@@ -44,7 +55,7 @@ final class GraphNetwork: SampleNetwork {
   let tensorNames: Set<String>
   let sublayers: [any Sublayer]
   let tables: [Linear]
-  let fixedSizes: String?
+  let sizes: GraphSizes
   let nodes: [GraphNode]
   let resultNodes: [Int]
   /// The last node that reads each node's result.
@@ -55,10 +66,10 @@ final class GraphNetwork: SampleNetwork {
   /// - Parameters:
   ///   - graph: Nodes and tensors; each node reads nodes before it.
   ///   - others: Tensors that the graph does not read, and knows.
-  ///   - fixedSizes: Why the sizes of its layers cannot change; nil where they follow from the tensors.
+  ///   - sizes: Where the sizes of its layers stand.
   init(
     family: String, _ graph: GraphBuilder, normalization: SampleNormalization,
-    results: [GraphResult], others: Set<String> = [], fixedSizes: String? = nil
+    results: [GraphResult], others: Set<String> = [], sizes: GraphSizes = .tensors
   ) {
     let nodes = graph.nodes
     precondition(nodes.indices.allSatisfy { node in nodes[node].inputs.allSatisfy { $0 < node } })
@@ -71,7 +82,7 @@ final class GraphNetwork: SampleNetwork {
     resultNodes = results.map(\.node)
     tensorNames = graph.tensorNames.union(others)
     tables = graph.tables
-    self.fixedSizes = fixedSizes
+    self.sizes = sizes
     inputs = graph.inputs
     var last = [Int](repeating: 0, count: nodes.count)
     for (index, node) in nodes.enumerated() {

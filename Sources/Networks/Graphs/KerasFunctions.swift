@@ -8,6 +8,8 @@ final class ValueFunction: PlainLayer {
   private let function: @Sendable (Float) -> Float
   private let derivative: @Sendable (_ x: Float, _ y: Float) -> Float
 
+  var channelRelation: ChannelRelation { .same }
+
   init(
     _ function: @escaping @Sendable (Float) -> Float,
     derivative: @escaping @Sendable (Float, Float) -> Float

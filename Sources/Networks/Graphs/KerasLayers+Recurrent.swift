@@ -15,12 +15,7 @@ extension KerasLayers {
   ) throws(CheckpointError) -> Int {
     let shape = graph.shape(input), count = shape.channels
     try checkLastAxis(layer, shape)
-    let gamma =
-      layer.configuration["scale"]?.bool ?? true
-      ? try vector("gamma", of: layer, count: count) : nil
-    let beta =
-      layer.configuration["center"]?.bool ?? true
-      ? try vector("beta", of: layer, count: count) : nil
+    let (gamma, beta) = try scaleAndCenter(layer, count: count)
     let norm = LayerNorm(
       weightName: gamma?.name, biasName: beta?.name,
       weight: gamma?.values ?? [Float](repeating: 1, count: count),

@@ -62,7 +62,7 @@ struct KerasLayers {
       },
       // Layers that do not lead to an output keep their tensors.
       others: Set(weights.known(layers: knownLayers)),
-      fixedSizes: "the sizes of a Keras model's layers stand in its model_config")
+      sizes: .configuration(KerasNetwork.resized))
   }
 
   func wrong(_ layer: KerasLayer, _ found: String, _ expected: String) -> CheckpointError {
@@ -287,12 +287,7 @@ struct KerasLayers {
   mutating func norm(_ layer: KerasLayer, _ input: Int) throws(CheckpointError) -> Int {
     let shape = graph.shape(input), count = shape.channels
     try checkLastAxis(layer, shape)
-    let gamma =
-      layer.configuration["scale"]?.bool ?? true
-      ? try vector("gamma", of: layer, count: count) : nil
-    let beta =
-      layer.configuration["center"]?.bool ?? true
-      ? try vector("beta", of: layer, count: count) : nil
+    let (gamma, beta) = try scaleAndCenter(layer, count: count)
     let mean = try vector("moving_mean", of: layer, count: count)
     let variance = try vector("moving_variance", of: layer, count: count)
     let epsilon = Float(layer.configuration["epsilon"]?.number ?? 1e-3)
@@ -305,6 +300,21 @@ struct KerasLayers {
       bias: beta?.values ?? [Float](repeating: 0, count: count), mean: mean.values,
       variance: variance.values)
     return graph.add(layer.name, .plain(norm), [input], shape)
+  }
+
+  /// A norm's factors and summands, each where the layer has them.
+  mutating func scaleAndCenter(
+    _ layer: KerasLayer, count: Int
+  ) throws(CheckpointError) -> (
+    gamma: (name: String, values: [Float])?, beta: (name: String, values: [Float])?
+  ) {
+    let gamma =
+      layer.configuration["scale"]?.bool ?? true
+      ? try vector("gamma", of: layer, count: count) : nil
+    let beta =
+      layer.configuration["center"]?.bool ?? true
+      ? try vector("beta", of: layer, count: count) : nil
+    return (gamma, beta)
   }
 
   /// A norm is over the channels.

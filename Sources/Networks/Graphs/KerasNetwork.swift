@@ -66,6 +66,40 @@ enum KerasNetwork: ModelFamily {
       + description.outputs.map { "'\($0.name)'" }.joined(separator: ", ")
   }
 
+  /// A configuration in which layers, by the names of their matrices, have other numbers of outputs; nil for layers inside
+  /// of others, whose sizes stand elsewhere.
+  static func resized(_ configuration: JSONValue, _ outputs: [String: Int]) -> JSONValue? {
+    guard var whole = configuration.object, var model = whole["model_config"]?.object else {
+      return nil
+    }
+    let isList = model["config"]?.array != nil
+    var items = KerasDescription.items(of: .object(model))
+    for (name, count) in outputs {
+      // A depthwise kernel has as many as its input.
+      if name.hasSuffix("/depthwise_kernel") { continue }
+      let layer =
+        name.hasSuffix("/pointwise_kernel")
+        ? String(name.dropLast("/pointwise_kernel".count)) : name
+      guard
+        let place = items.firstIndex(where: { $0["config"]?["name"]?.string == layer }),
+        var item = items[place].object, var own = item["config"]?.object
+      else { return nil }
+      if item["class_name"]?.string == "DepthwiseConv2D" { continue }
+      guard let key = ["units", "filters"].first(where: { own[$0] != nil }) else { return nil }
+      own[key] = .integer(count)
+      item["config"] = .object(own)
+      items[place] = .object(item)
+    }
+    if isList {
+      model["config"] = .array(items)
+    } else if var inner = model["config"]?.object {
+      inner["layers"] = .array(items)
+      model["config"] = .object(inner)
+    }
+    whole["model_config"] = .object(model)
+    return .object(whole)
+  }
+
   /// Builds the network of a checkpoint.
   static func build(_ checkpoint: any Checkpoint) throws(CheckpointError) -> any Network {
     let description = try KerasDescription(checkpoint)

@@ -33,8 +33,8 @@ extension ReportTable {
 
   /// Stages and slices with size and drift.
   static func drift(of report: RunReport) -> ReportTable {
-    let kind = report.driftKind
-    let figures = kind.columns
+    let kinds = report.driftKinds
+    let figures = kinds.flatMap(\.columns)
     let titles = ["size", "bits/weight"] + figures + ["time"]
     var table = ReportTable(
       columns: ["stage", "gate"].map { Column(title: $0, isNumber: false) }
@@ -51,7 +51,7 @@ extension ReportTable {
             Cell(text: stage.verdict?.rawValue ?? "none", verdict: stage.verdict),
             Cell(text: Numbers.bytes(stage.bytes)),
             Cell(text: Numbers.bitsPerWeight(stage.bitsPerWeight)),
-          ] + cells(stage.referenceDrift, kind) + [
+          ] + cells(stage.referenceDrift, kinds) + [
             Cell(text: Numbers.seconds(stage.seconds))
           ]))
       for slice in stage.slices {
@@ -61,10 +61,14 @@ extension ReportTable {
             cells: [
               Cell(text: slice.name, isCode: true), Cell(text: gate?.rawValue ?? "", verdict: gate),
               Cell(text: ""), Cell(text: ""),
-            ] + cells(slice.drift, kind) + [Cell(text: "")], isPart: true))
+            ] + cells(slice.drift, kinds) + [Cell(text: "")], isPart: true))
       }
     }
     return table
+  }
+
+  private static func cells(_ drift: DriftSummary?, _ kinds: [DriftKind]) -> [Cell] {
+    kinds.flatMap { cells(drift, $0) }
   }
 
   private static func cells(_ drift: DriftSummary?, _ kind: DriftKind) -> [Cell] {
@@ -217,18 +221,29 @@ public enum DriftKind: Sendable {
   }
 }
 
-extension RunReport {
-  /// What was measured; a decoder's figures where nothing was.
-  public var driftKind: DriftKind {
-    for stage in stages {
-      switch stage.referenceDrift {
-      case .encoder?: return .encoder
-      case .samples?: return .samples
-      case .speech?: return .speech
-      case .decoder?: return .decoder
-      case nil: continue
-      }
+extension DriftSummary {
+  /// What kind of figures it has.
+  var kind: DriftKind {
+    switch self {
+    case .decoder: .decoder
+    case .encoder: .encoder
+    case .samples: .samples
+    case .speech: .speech
     }
-    return .decoder
   }
+}
+
+extension RunReport {
+  /// What was measured, each kind once: towers of one model may be of several. A decoder's figures where nothing was.
+  public var driftKinds: [DriftKind] {
+    var kinds: [DriftKind] = []
+    for stage in stages {
+      let all = [stage.referenceDrift].compactMap { $0 } + stage.slices.map(\.drift)
+      for kind in all.map(\.kind) where !kinds.contains(kind) { kinds.append(kind) }
+    }
+    return kinds.isEmpty ? [.decoder] : kinds
+  }
+
+  /// The first of them.
+  public var driftKind: DriftKind { driftKinds[0] }
 }

@@ -243,7 +243,8 @@ public struct RunPlan: Sendable {
   private static func drift(_ recipe: Recipe, _ original: any Checkpoint) throws -> JSONValue {
     guard FamilyRegistry.family(of: original) != nil else { return .null }
     /// The whole has what `validation` names beside the files; slices and towers have not.
-    func figures(of checkpoint: any Checkpoint, _ whole: ValidationOptions?) throws -> MeasuredDrift {
+    func figures(of checkpoint: any Checkpoint, _ whole: ValidationOptions?) throws -> MeasuredDrift
+    {
       let network = try FamilyRegistry.network(of: checkpoint)
       if network is any SpeechRecognizer {
         return .speech(.zero(hasTranscripts: recipe.validation?.transcripts != nil))

@@ -1,6 +1,7 @@
 // Channels that stay, as changes of a checkpoint's tensors.
 
 import Checkpoints
+import JSONDocuments
 import Networks
 import Tensors
 
@@ -81,7 +82,7 @@ struct FilterCut {
   ///
   /// - Parameter fitted: Matrices in place of those that are cut out, by the names of their tensors.
   func checkpoint(
-    of source: any Checkpoint, _ network: any Network, fitted: [String: Matrix] = [:]
+    of source: any Checkpoint, _ network: any FilterNetwork, fitted: [String: Matrix] = [:]
   ) -> TransformedCheckpoint {
     var changed: [String: Tensor] = [:]
     for linear in network.linearLayers {
@@ -104,6 +105,13 @@ struct FilterCut {
       else { continue }
       changed[name] = tensor.selectingRows(kept)
     }
-    return TransformedCheckpoint(source, changed: changed)
+    let outputs = network.linearLayers.compactMap { linear in
+      keptRows(linear).map { (linear.name, $0.count) }
+    }
+    let new = network.configuration(
+      source.configuration, outputs: Dictionary(outputs, uniquingKeysWith: { a, _ in a }))
+    let keys = (new?.object?.members ?? []).filter { source.configuration[$0.key] != $0.value }
+    return TransformedCheckpoint(
+      source, changed: changed, configuration: keys.map { ($0.key, $0.value) })
   }
 }

@@ -96,8 +96,6 @@ public enum FilterError: Error, Sendable, Equatable, CustomStringConvertible {
   case importance(ChannelImportance)
   /// A network without filters.
   case noFilters(family: String)
-  /// Sizes that stand elsewhere than in the tensors.
-  case fixedSizes(reason: String)
   /// No channel of the kind is free of the network's input, its result and layers that hide where it goes.
   case nothingFree(axis: String, family: String)
   /// A matrix that is encoded already.
@@ -113,7 +111,6 @@ public enum FilterError: Error, Sendable, Equatable, CustomStringConvertible {
         + "activation and reconstruction"
     case .noFilters(let family):
       "filters: a \(family) model has none (heads, ffn, width and layers cut language models and encoders)"
-    case .fixedSizes(let reason): "filters: \(reason)"
     case .nothingFree(let axis, let family):
       "\(axis): no channel of this kind can go from this \(family) network; all are tied to its input or its result"
     case .encoded(let tensor, let encoding):

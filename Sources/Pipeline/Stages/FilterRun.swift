@@ -40,8 +40,12 @@ struct FilterRun {
     guard let filters = network as? any FilterNetwork else {
       throw FilterError.noFilters(family: network.family)
     }
-    if let reason = filters.fixedSizes { throw FilterError.fixedSizes(reason: reason) }
-    let groups = filters.filterGroups
+    // Layers inside of models inside have their sizes where nobody changes them: their channels stay.
+    let groups = filters.filterGroups.filter { group in
+      let names = group.producers.map { ($0.owner.name, 1) }
+      return filters.configuration(
+        input.configuration, outputs: Dictionary(names, uniquingKeysWith: { a, _ in a })) != nil
+    }
     for (axis, share, isSummed) in [
       ("filters", request.filters, false), ("width", request.width, true),
     ] where share != nil && !groups.contains(where: { $0.isSummed == isSummed }) {

@@ -135,10 +135,7 @@ public struct SampleLogSummary: Sendable {
     if let resumedRows, resumedRows > 0 {
       lines.append("resumed       \(resumedRows) rows were there")
     }
-    let rows = Double(max(1, m.rows))
-    lines.append(
-      "on disk       \(byteCount) bytes, \(Figures.text(Double(byteCount) / rows, 2)) a row"
-        + " (\(Figures.text(Double(columnBytes) / rows, 2)) before deflating)")
+    lines.append(TeacherLogInspection.sizes(byteCount, columnBytes, rows: m.rows))
     return lines.joined(separator: "\n")
   }
 }

@@ -59,11 +59,17 @@ public struct TeacherLogInspection: Sendable {
     return .object(object)
   }
 
+  /// The line that says what a log takes.
+  static func sizes(_ byteCount: Int, _ columnBytes: Int, rows: Int) -> String {
+    let rows = Double(max(1, rows))
+    return "on disk       \(byteCount) bytes, \(Figures.text(Double(byteCount) / rows, 2)) a row"
+      + " (\(Figures.text(Double(columnBytes) / rows, 2)) before deflating)"
+  }
+
   /// Lines for people.
   public var text: String {
     let m = manifest
     func hash(_ digits: String) -> String { String(digits.prefix(16)) }
-    let rows = Double(max(1, m.rows))
     var lines = [
       "format        teacher log, version \(m.version)",
       "teacher       \(m.teacher) (\(m.source.rawValue), sha256 \(hash(m.teacherHash))…)",
@@ -78,9 +84,7 @@ public struct TeacherLogInspection: Sendable {
       let layers = m.hiddenLayers.map(String.init).joined(separator: ", ")
       lines.append("hidden        layers \(layers), \(m.hiddenWidth) values")
     }
-    lines.append(
-      "on disk       \(byteCount) bytes, \(Figures.text(Double(byteCount) / rows, 2)) a row"
-        + " (\(Figures.text(Double(columnBytes) / rows, 2)) before deflating)")
+    lines.append(Self.sizes(byteCount, columnBytes, rows: m.rows))
     return lines.joined(separator: "\n")
   }
 }

@@ -20,7 +20,9 @@ public enum NormFolding {
     guard let foldable = network as? any FoldableNetwork else {
       throw refused("a \(network.family) model, which has no batch norms")
     }
-    if let reason = foldable.fixedSizes { throw refused("this model: " + reason) }
+    guard foldable.isToldByTensors else {
+      throw refused("this model, whose configuration lists its layers")
+    }
     let norms = foldable.foldableNorms
     guard !norms.isEmpty else { throw refused("this model: no batch norm stands behind a layer") }
     var changed: [String: Tensor] = [:], added: [String] = []
