@@ -103,7 +103,7 @@ extension ReportTable {
           text: percent(drift.accuracy),
           note: drift.accuracyInterval.map {
             Numbers.interval(Interval($0.lowerBound, $0.upperBound), Numbers.percent)
-          } ?? ""), Cell(text: percent(drift.agreement)),
+          }), Cell(text: percent(drift.agreement)),
         Cell(text: drift.divergence.map { Numbers.significant($0.mean) } ?? Numbers.absent),
         Cell(text: drift.divergence.map { Numbers.significant($0.p99) } ?? Numbers.absent),
         Cell(text: drift.outputError.map(Numbers.significant) ?? Numbers.absent),
@@ -116,7 +116,7 @@ extension ReportTable {
           note: rate.map {
             Numbers.interval(
               Interval($0.interval.lowerBound, $0.interval.upperBound), Numbers.percent)
-          } ?? "")
+          })
       }
       return [
         cell(drift.wordErrorRate), cell(drift.toReference),
