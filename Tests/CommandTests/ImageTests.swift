@@ -143,6 +143,25 @@ import Testing
     #expect(run.status == 0, "\(run.error)")
   }
 
+  /// What plan says of a file without a configuration of its own is what comes, to the byte.
+  @Test(arguments: ["residual-a.th", "keras-graph.h5"]) func plansAreExact(_ name: String) throws {
+    let recipe = work.file("exact.yaml"), output = work.file("exact")
+    try """
+    condense: 1
+    model: \(Self.folder)\(name)
+    output: \(output)
+    stages:
+      - quantize: {method: rtn, encoding: int8-g32}
+      - quantize: {name: again, method: rtn, encoding: int4-g32}
+      - pack: {}
+    """.write(toFile: recipe, atomically: true, encoding: .utf8)
+    let planned = try json("plan", recipe, "--json")["stages"]?.array?.last?["bytes"]?.integer
+    let run = try Command.run("run", recipe, "--quiet", "--cache", work.file("exact cache"))
+    #expect(run.status == 0, "\(run.error)")
+    let bundle = try Data(contentsOf: URL(filePath: output + "/\(name).condensed"))
+    #expect(planned == bundle.count)
+  }
+
   @Test func whatDoesNotFitIsRefused() throws {
     func refuses(_ arguments: [String], _ status: Int32, _ part: String) throws {
       let result = try Command.run(arguments)

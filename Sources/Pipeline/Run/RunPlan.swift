@@ -299,9 +299,13 @@ private struct PlannedCheckpoint: Checkpoint {
     return Tensor(
       item.dtype, shape: item.shape, copying: [UInt8](repeating: 0, count: item.byteCount))
   }
-  var sideFileNames: [String] { original.sideFileNames }
+  var sideFileNames: [String] {
+    let names = plan.source.sideFileNames
+    return plan.configurationFile == nil ? names : (names + ["config.json"]).sorted()
+  }
   func sideFile(_ name: String) throws -> [UInt8] {
-    try name == "config.json" ? plan.source.sideFile(name) : original.sideFile(name)
+    if name == "config.json", let text = plan.configurationFile { return Array(text.utf8) }
+    return try plan.source.sideFile(name)
   }
   var byteCount: Int { plan.layout.byteCount }
 }

@@ -149,12 +149,22 @@ struct FolderPlan {
       metadata: [("format", "pt"), (WeightManifest.metadataKey, manifest.json.compactText)])
   }
 
+  /// The file of the configuration, where the source has none of its own.
+  var configurationFile: String? {
+    guard !source.sideFileNames.contains("config.json") else { return nil }
+    let configuration = source.configurationOfAll
+    // A graph's list of layers is for programs: half of it would be spaces.
+    let text =
+      configuration["model_config"] == nil
+      ? configuration.indentedText : configuration.compactText
+    return text + "\n"
+  }
+
   /// Writes the folder; the caller gives it its name.
   func write(to folder: String, layers: [FinishedLayer], lineage: JSONValue) throws {
     try FilePath.makeFolder(folder)
-    if !source.sideFileNames.contains("config.json") {
-      try OutputFile.write(
-        source.configurationOfAll.indentedText + "\n", to: FilePath.join(folder, "config.json"))
+    if let text = configurationFile {
+      try OutputFile.write(text, to: FilePath.join(folder, "config.json"))
     }
     for name in source.sideFileNames {
       let path = FilePath.join(folder, name)

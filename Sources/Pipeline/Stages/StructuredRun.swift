@@ -66,25 +66,22 @@ struct StructuredRun {
 
   /// The network, or why its parts cannot be cut.
   static func network(of input: any Checkpoint) throws -> any StructuredNetwork {
-    if FamilyRegistry.family(of: input) != nil,
-      let network = try FamilyRegistry.network(of: input) as? any FilterNetwork
-    {
-      throw CheckpointError(
-        path: input.path,
-        .unsupported(
-          "cutting heads, ffn, width or layers of a \(network.family) network (--filters 0.5 cuts its filters, with "
-            + "--width those of its stream)"))
-    }
-    guard FamilyRegistry.family(of: input) != nil,
-      let network = try FamilyRegistry.network(of: input) as? any StructuredNetwork
-    else {
+    guard FamilyRegistry.family(of: input) != nil else {
       throw CheckpointError(
         path: input.path,
         .unsupported(
           "structured pruning of an unknown architecture (magnitude makes single weights zero without one)"
         ))
     }
-    return network
+    let network = try FamilyRegistry.network(of: input)
+    if let network = network as? any StructuredNetwork { return network }
+    throw CheckpointError(
+      path: input.path,
+      .unsupported(
+        "cutting heads, ffn, width or layers of a \(network.family) model "
+          + (network is any FilterNetwork
+            ? "(--filters 0.5 cuts its filters, with --width those of its stream)"
+            : "(wanda, sparsegpt and alps make its single weights zero)")))
   }
 
   /// What can be refused before any work.
