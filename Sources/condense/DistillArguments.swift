@@ -36,11 +36,7 @@ struct DistillLossOptions: ParsableArguments {
 
   func apply(to request: inout DistillRequest) throws {
     var options = request.training
-    options.targets =
-      targets
-      ?? (request.images.isEmpty
-        ? !request.logs.isEmpty ? .samples : request.teacher != nil ? .full : .text
-        : !request.logs.isEmpty || request.teacher != nil ? .full : .labels)
+    options.targets = targets ?? request.impliedTargets
     let beta = beta ?? 0.5
     guard beta > 0, beta < 1 else {
       throw ValidationError("--beta is \(beta); it must lie between 0 and 1")

@@ -6,7 +6,7 @@
 // Given    a graph whose layers say how the channels of their results follow from those of their inputs
 // Result   channels that are one and the same, wherever they pass; neighbours that pass the same places make a group. What
 //          touches the network's input, its result or a layer without such a relation is in no group
-// Checked  FilterGroupTests: zeros in a group's channels change nothing else than what a cut of them does
+// Checked  FilterPruningTests, FilterGroupTests: a cut gives what layers give that do not look at the channels
 
 import Checkpoints
 public import JSONDocuments
@@ -127,9 +127,11 @@ extension GraphNetwork: FilterNetwork {
           if linear.bias != nil {
             vectors.append(.init(owner: linear.biasName, first: first, all: all))
           }
-        } else if let first = places[node.inputs[0]] {
-          readers.append(
-            .init(owner: linear, first: first, all: nodes[node.inputs[0]].shape.channels))
+        }
+        // A layer may read the sum that it is part of.
+        let read = nodes[node.inputs[0]].shape.channels
+        if let first = places[node.inputs[0]], linear.channels(of: read) == .all {
+          readers.append(.init(owner: linear, first: first, all: read))
         }
       }
     }

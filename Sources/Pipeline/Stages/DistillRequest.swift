@@ -82,6 +82,12 @@ public struct DistillRequest: Sendable, Equatable {
     return .object(object)
   }
 
+  /// What is compared where nobody says it: all that is known of a teacher, or else right answers.
+  public var impliedTargets: DistillationTargets {
+    guard images.isEmpty else { return logs.isEmpty && teacher == nil ? .labels : .full }
+    return !logs.isEmpty ? .samples : teacher != nil ? .full : .text
+  }
+
   /// Refuses options that contradict each other.
   public func check() throws(DistillRequestError) {
     if !images.isEmpty { return try checkSamples() }

@@ -4,7 +4,7 @@
 //          ICCV 2017, arXiv:1707.06168, section 3; magnitude: Li et al., ICLR 2017, arXiv:1608.08710, section 3.1
 // Differs  the choice is GroupElimination's greedy one with the fit solved anew each time, in place of LASSO; magnitude
 //          counts the squares of the weights that read a channel too
-// Checked  FilterPruningTests: the cut network gives what the whole one gives with these channels at zero
+// Checked  FilterPruningTests: the cut network gives what the whole one gives when no layer looks at these channels
 
 import Calibration
 import Checkpoints
@@ -71,7 +71,7 @@ struct FilterRun {
     let cut = FilterCut(
       groups: groups.map { ($0, Array(0..<request.kept(of: $0))) })
     let checkpoint = cut.checkpoint(of: input, network)
-    let layers = network.linearLayers.filter { request.repairs && Self.canFit($0) }.map {
+    let layers = (request.repairs ? fitted(network, cut) : []).map {
       LayerRecord.fitted(
         $0.weightName, encoding: input.floatType(of: $0.weightName).rawValue.lowercased(),
         method: "filters", bitsPerWeight: 0, relativeError: 0, deadInputs: 0)
@@ -96,8 +96,13 @@ struct FilterRun {
       multiplicationsAfter: small?.multiplications ?? 0)
   }
 
-  /// Convolutions of single channels have one window each; they stay as they are.
-  private static func canFit(_ linear: Linear) -> Bool { (linear.windows?.groups ?? 1) == 1 }
+  /// The layers that are fitted: from the first that reads fewer channels on. Convolutions of single channels have one
+  /// window each; they stay as they are.
+  private static func fitted(_ network: any FilterNetwork, _ cut: FilterCut) -> [Linear] {
+    network.linearLayers.drop { cut.keptColumns($0) == nil }.filter {
+      ($0.windows?.groups ?? 1) == 1
+    }
+  }
 
   /// Does the work.
   func run() throws -> Result {
@@ -228,14 +233,14 @@ struct FilterRun {
     var original = batches.map { network.embed($0, position: 0) }
     var current = batches.map { small.embed($0, position: 0) }
     var fitted: [String: Matrix] = [:], records: [LayerRecord] = []
-    var resumed = 0, isChanged = false
+    var resumed = 0
+    let fits = Set(Self.fitted(network, cut).map { ObjectIdentifier($0) })
     for (index, sublayer) in small.sublayers.enumerated() {
       progress("repair", Double(index) / Double(small.sublayers.count))
       let source = network.sublayers[index]
       for group in sublayer.groups.indices {
         for (own, full) in zip(sublayer.groups[group], source.groups[group]) {
-          isChanged = isChanged || cut.keptColumns(full) != nil
-          guard isChanged, Self.canFit(own) else { continue }
+          guard fits.contains(ObjectIdentifier(full)) else { continue }
           let start = ContinuousClock.now
           let path = output?.layerPath(records.count)
           if let path, let found = try FinishedLayer.read(path, tensor: own.weightName) {

@@ -228,11 +228,7 @@ extension DistillStageOptions {
     training.schedule = schedule
     training.warmup = warmup
     training.finalRate = finalRate
-    training.targets =
-      targets
-      ?? (images.isEmpty
-        ? !logs.isEmpty ? .samples : teacher != nil ? .full : .text
-        : !logs.isEmpty || teacher != nil ? .full : .labels)
+    training.targets = targets ?? request.impliedTargets
     switch divergence {
     case .forward: training.divergence = .forward
     case .reverse: training.divergence = .reverse
